@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The C names of core's functions, for kernel/. Contexts are those of the
+ * functions that they call.
+ */
+#include "queue.hh"
+
+namespace {
+
+ubd::Queue &queue(ubd_queue *q)
+{
+	return *reinterpret_cast<ubd::Queue *>(q);
+}
+
+} // namespace
+
+size_t ubd_header_bytes()
+{
+	return sizeof(ubd::Header);
+}
+
+size_t ubd_chunk_bytes()
+{
+	return sizeof(ubd::Chunk);
+}
+
+void ubd_queue_enqueue(ubd_queue *q, ubd_request *rq, bool last)
+{
+	queue(q).enqueue(*rq, last);
+}
+
+void ubd_queue_commit(ubd_queue *q)
+{
+	queue(q).commit();
+}
+
+void ubd_queue_interrupt(ubd_queue *q)
+{
+	queue(q).interrupt();
+}
+
+void ubd_queue_timer(ubd_queue *q)
+{
+	queue(q).timer();
+}
+
+bool ubd_queue_timeout(ubd_queue *q, ubd_request *rq)
+{
+	return queue(q).timeout(*rq);
+}
+
+void ubd_queue_stats(ubd_queue *q, ubd_stats *out)
+{
+	*out = queue(q).stats();
+}
+
+void ubd_queue_go_synchronous(ubd_queue *q)
+{
+	queue(q).go_synchronous();
+}

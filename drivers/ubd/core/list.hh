@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * An intrusive first-in first-out list through a `next` member. No allocation,
+ * no ownership; the caller's lock protects it.
+ */
+#ifndef UBD_CORE_LIST_HH
+#define UBD_CORE_LIST_HH
+
+namespace ubd {
+
+template <class T> class Fifo {
+public:
+	bool empty() const { return !head_; }
+	T *front() const { return head_; }
+
+	void push(T &t)
+	{
+		t.next = nullptr;
+		if (head_)
+			tail_->next = &t;
+		else
+			head_ = &t;
+		tail_ = &t;
+	}
+
+	T &pop()
+	{
+		T &t = *head_;
+		head_ = t.next;
+		t.next = nullptr;
+		return t;
+	}
+
+	// The whole list, linked by next; the list is empty then.
+	T *take()
+	{
+		T *all = head_;
+		head_ = nullptr;
+		return all;
+	}
+
+private:
+	T *head_ = nullptr;
+	T *tail_ = nullptr;
+};
+
+} // namespace ubd
+
+#endif

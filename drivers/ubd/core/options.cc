@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "options.hh"
+
+namespace ubd {
+namespace {
+
+// What is left of the word.
+struct Text {
+	const char *at;
+	size_t left;
+
+	bool empty() const { return !left; }
+	char peek() const { return left ? *at : '\0'; }
+	void skip(size_t n = 1)
+	{
+		at += n;
+		left -= n;
+	}
+	bool take(const char *prefix)
+	{
+		size_t n = __builtin_strlen(prefix);
+		if (left < n || __builtin_memcmp(at, prefix, n) != 0)
+			return false;
+		skip(n);
+		return true;
+	}
+	bool is(const char *text) const
+	{
+		size_t n = __builtin_strlen(text);
+		return left == n && __builtin_memcmp(at, text, n) == 0;
+	}
+};
+
+// Where a parse leaves its reason.
+struct Why {
+	char *to;
+	size_t bytes;
+
+	ubd_option_kind bad(const char *reason) const
+	{
+		ubd_k_snprintf(to, bytes, "%s", reason);
+		return UBD_OPTION_BAD;
+	}
+};
+
+int digit_of(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return 99;
+}
+
+// A device number in the bases of simple_strtoul(s, 0). It stops growing when
+// it is out of range anyway. False if there is none.
+bool take_index(Text &t, u32 &index)
+{
+	char c = t.peek();
+	if (c >= 'a' && c <= 'z') {
+		index = static_cast<u32>(c - 'a');
+		t.skip();
+		return true;
+	}
+	if (c < '0' || c > '9')
+		return false;
+	int base = 10;
+	if (c == '0') {
+		base = 8;
+		if (t.left > 2 && (t.at[1] == 'x' || t.at[1] == 'X') && digit_of(t.at[2]) < 16) {
+			base = 16;
+			t.skip(2);
+		}
+	}
+	index = 0;
+	for (int d; !t.empty() && (d = digit_of(t.peek())) < base; t.skip())
+		if (index < UBD_MAX_DEVICES)
+			index = index * static_cast<u32>(base) + static_cast<u32>(d);
+	return true;
+}
+
+// Copies up to the next separator, which is dropped. False if it is too long.
+bool take_field(Text &t, char *to, size_t bytes)
+{
+	size_t n = 0;
+	while (n < t.left && t.at[n] != ',' && t.at[n] != ':')
+		n++;
+	if (n >= bytes)
+		return false;
+	__builtin_memcpy(to, t.at, n);
+	to[n] = '\0';
+	t.skip(n < t.left ? n + 1 : n);
+	return true;
+}
+
+ubd_option_kind parse_flags(Text &t, ubd_options &o, const Why &why)
+{
+	constexpr int most = 6; // as many as the kernel's own driver takes
+	for (int i = 0;; i++, t.skip()) {
+		if (i > most)
+			return why.bad("too many flags; take at most six of r s c d t");
+		switch (t.peek()) {
+		case '=':
+			t.skip();
+			return UBD_OPTION_DEVICE;
+		case 'r':
+			o.read_only = true;
+			break;
+		case 's':
+			o.sync = true;
+			break;
+		case 'c':
+			o.shared = true;
+			break;
+		case 'd':
+			o.plain = true;
+			break;
+		case 't':
+			o.no_discard = true;
+			break;
+		case '\0':
+			return why.bad("'=' and a file name are missing");
+		default:
+			return why.bad("unknown flag; the flags are r s c d t, then comes '='");
+		}
+	}
+}
+
+ubd_option_kind parse_files(Text &t, ubd_options &o, const Why &why)
+{
+	if (!take_field(t, o.path, sizeof(o.path)))
+		return why.bad("the file name is too long; a host path has at most 4095 bytes");
+	if (!take_field(t, o.backing, sizeof(o.backing)))
+		return why.bad("the backing file's name is too long; a host path has at most 4095 bytes");
+	if (!take_field(t, o.serial, sizeof(o.serial)))
+		return why.bad("the serial is too long; it has at most 127 bytes");
+	if (!o.path[0])
+		return why.bad("the file name is missing after '='");
+	if (o.backing[0] && o.plain)
+		return why.bad("flag d (plain data) and a backing file exclude each other");
+	return UBD_OPTION_DEVICE;
+}
+
+ubd_option_kind parse(Text t, ubd_option_state &state, ubd_options &o, const Why &why)
+{
+	if (t.left >= UBD_SPEC_MAX)
+		return why.bad("the description is too long");
+	if (!t.take("ubd"))
+		return UBD_OPTION_OTHER;
+	if (t.peek() == '.') // a module parameter, as in ubd.prefix=
+		return UBD_OPTION_OTHER;
+	if (t.is("=sync")) {
+		state.sync = true;
+		return UBD_OPTION_GLOBAL;
+	}
+	if (t.peek() == '=')
+		return why.bad("only ubd=sync is known without a device number");
+	__builtin_memset(&o, 0, sizeof(o)); // 8 KiB: no temporary on a kernel stack
+	o.sync = state.sync;
+	if (!take_index(t, o.index))
+		return why.bad("no device number; give one from 0 to 1023, or a letter from a to z");
+	if (o.index >= UBD_MAX_DEVICES)
+		return why.bad("the device number is out of range; it goes from 0 to 1023");
+	if (ubd_option_kind k = parse_flags(t, o, why); k != UBD_OPTION_DEVICE)
+		return k;
+	return parse_files(t, o, why);
+}
+
+} // namespace
+} // namespace ubd
+
+ubd_option_kind ubd_parse_option(const char *word, size_t bytes, ubd_option_state *state, ubd_options *out, char *why,
+				 size_t why_bytes)
+{
+	return ubd::parse(ubd::Text{word, bytes}, *state, *out, ubd::Why{why, why_bytes});
+}
+
+void ubd_disk_name(const char *prefix, ubd_u32 index, char *to, size_t bytes)
+{
+	// Bijective base 26, as sd and the kernel's own driver count: a..z, aa..
+	char letters[8];
+	char *at = letters + sizeof(letters) - 1;
+	*at = '\0';
+	for (ubd_u32 n = index + 1; n; n = (n - 1) / 26)
+		*--at = static_cast<char>('a' + (n - 1) % 26);
+	ubd_k_snprintf(to, bytes, "%s%s", prefix, at);
+}

@@ -1,0 +1,610 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The queue's functions. Those that are private run under the queue lock in
+ * atomic context, with the exceptions that Guard names.
+ */
+#include "queue.hh"
+
+namespace ubd {
+namespace {
+
+// The ring is looked at this often while the host has something, in case UML
+// lost the interrupt.
+constexpr u32 watch_ms = 1000;
+// Pause after the host was short of something: doubled from first to last.
+constexpr u32 first_backoff_ms = 10;
+constexpr u32 last_backoff_ms = 1000;
+// Chunks tried again within one serve() before a pause is made.
+constexpr u32 max_immediate_retries = 64;
+
+constexpr u64 sectors(ByteCount n)
+{
+	return n.value >> UBD_SECTOR_SHIFT;
+}
+
+} // namespace
+
+/*
+ * The queue lock for a scope. When the scope ends, ends the requests that were
+ * completed in it - outside the lock, and by one owner at a time.
+ */
+class Queue::Guard {
+public:
+	explicit Guard(Queue &q) : q_(q), flags_(ubd_k_lock(q.k_)) {}
+	~Guard()
+	{
+		if (!q_.ending_) {
+			q_.ending_ = true;
+			while (Request *list = q_.done_.take()) {
+				ubd_k_unlock(q_.k_, flags_);
+				ubd_k_end_requests(q_.k_, list);
+				flags_ = ubd_k_lock(q_.k_);
+			}
+			q_.ending_ = false;
+		}
+		ubd_k_unlock(q_.k_, flags_);
+	}
+	Guard(const Guard &) = delete;
+	Guard &operator=(const Guard &) = delete;
+
+private:
+	Queue &q_;
+	unsigned long flags_;
+};
+
+void Queue::enqueue(Request &rq, bool last)
+{
+	Guard guard(*this);
+	rq.ticket = next_ticket_++;
+	rq.header = nullptr;
+	rq.served = false;
+	rq.done = false;
+	rq.status = UBD_STATUS_OK;
+	stats_.requests[rq.op]++;
+	stats_.bytes[rq.op] += rq.bytes;
+	fifo_.push(rq);
+	if (last)
+		serve(Reaper::submitter);
+}
+
+void Queue::commit()
+{
+	Guard guard(*this);
+	serve(Reaper::submitter);
+}
+
+void Queue::interrupt()
+{
+	Guard guard(*this);
+	if (!in_flight_ && later_.empty() && fifo_.empty())
+		return;
+	stats_.interrupts++;
+	serve(Reaper::interrupt);
+}
+
+void Queue::timer()
+{
+	Guard guard(*this);
+	timer_ms_ = 0;
+	while (!later_.empty())
+		waiting_.push(later_.pop());
+	serve(Reaper::timer);
+}
+
+bool Queue::timeout(Request &rq)
+{
+	Guard guard(*this);
+	if (rq.done)
+		return false;
+	// Perhaps it is only the announcement that was lost.
+	serve(Reaper::timer);
+	if (rq.done)
+		return false;
+	stats_.timeouts++;
+	auto *h = static_cast<Header *>(rq.header);
+	u32 with_host = 0, waiting = 0;
+	for (Chunk *c = h ? h->chunks : nullptr; c; c = c->sibling_next) {
+		if (c->state == ChunkState::waiting) {
+			waiting++;
+			continue;
+		}
+		with_host++;
+		if (!c->cancelled && engine_.cancel(*c)) {
+			c->cancelled = true;
+			stats_.cancels++;
+		}
+	}
+	ubd_k_log(UBD_LOG_WARN, true,
+		  "%s: %s: %s of %llu sectors at sector %llu has not ended for %u s: %u parts are with the host, "
+		  "%u are to be tried again%s; waiting on - look at the host's disk\n",
+		  config_.disk, config_.path, operation_name(rq.op), rq.bytes >> UBD_SECTOR_SHIFT, rq.sector,
+		  UBD_REQUEST_TIMEOUT_MS / 1000, with_host, waiting,
+		  h ? "" : ", none has begun (earlier requests are waited for)");
+	submit();
+	return true;
+}
+
+void Queue::go_synchronous()
+{
+	Guard guard(*this);
+	synchronous_ = true;
+	serve(Reaper::submitter);
+}
+
+ubd_stats Queue::stats()
+{
+	Guard guard(*this);
+	ubd_stats s = stats_;
+	s.in_flight = in_flight_;
+	s.queued = next_ticket_ - served_;
+	return s;
+}
+
+/*
+ * Prepare, hand over by one call, reap what the host completed inline, and
+ * again while that made room for more. Completions are announced only for what
+ * is still in flight at the end.
+ */
+void Queue::serve(Reaper reaper)
+{
+	retries_ = 0;
+	engine_.quiet();
+	do {
+		bool again;
+		do {
+			u32 prepared = prepare();
+			submit();
+			u32 got = reap(reaper);
+			again = (got || prepared) && (!fifo_.empty() || !waiting_.empty());
+			if (synchronous_ && !again)
+				again = wait_for_host();
+		} while (again);
+	} while (engine_.listen());
+	arm();
+}
+
+// Without announcements: waits here. False if nothing is left to wait for.
+bool Queue::wait_for_host()
+{
+	while (!later_.empty())
+		waiting_.push(later_.pop());
+	if (!waiting_.empty() || engine_.unsent())
+		return true;
+	if (!in_flight_)
+		return false;
+	engine_.wait();
+	return true;
+}
+
+// Makes chunks for as much as memory, ring and completion space allow. Returns
+// how many the engine was given.
+u32 Queue::prepare()
+{
+	u64 before = to_engine_;
+	while (!waiting_.empty() && prepare_waiting())
+		;
+	if (waiting_.empty())
+		while (!fifo_.empty() && prepare_head())
+			;
+	return static_cast<u32>(to_engine_ - before);
+}
+
+// False if there is no room.
+bool Queue::prepare_waiting()
+{
+	if (!engine_.space())
+		return false;
+	Chunk &chunk = waiting_.pop();
+	to_engine(chunk);
+	return true;
+}
+
+// Serves the request at the head. False if it has to wait.
+bool Queue::prepare_head()
+{
+	Request &rq = *fifo_.front();
+	UBD_ASSERT(rq.ticket == served_);
+	if (!rq.header && !begin(rq))
+		return false;
+	if (auto *h = static_cast<Header *>(rq.header)) {
+		while (!h->all_prepared)
+			if (!next_chunk(*h))
+				return false;
+		fifo_.pop();
+		served_++;
+		rq.served = true;
+		if (!h->chunks)
+			finish(*h);
+	}
+	return true;
+}
+
+// Gives the head its header, or ends it where nothing is to be done. False if
+// there is no memory.
+bool Queue::begin(Request &rq)
+{
+	if (sync_failed_ && rq.op != UBD_OP_READ) {
+		reject(rq, UBD_STATUS_IOERR);
+		return true;
+	}
+	if (rq.op == UBD_OP_DISCARD && no_punch_) {
+		reject(rq, UBD_STATUS_NOTSUPP);
+		return true;
+	}
+	Header *h = take_header();
+	if (!h) {
+		stats_.pump_waits_memory++;
+		return false;
+	}
+	h->rq = &rq;
+	rq.header = h;
+	return true;
+}
+
+// Ends the head without asking the host.
+void Queue::reject(Request &rq, u8 status)
+{
+	fifo_.pop();
+	served_++;
+	rq.served = true;
+	rq.status = status;
+	rq.done = true;
+	stats_.errors++;
+	done_.push(rq);
+}
+
+// Makes the head's next chunk. False if something is short.
+bool Queue::next_chunk(Header &h)
+{
+	if (h.status != UBD_STATUS_OK) {
+		h.all_prepared = true; // the rest would be for nothing
+		return true;
+	}
+	if (in_flight_ >= engine_.capacity() || !engine_.space()) {
+		stats_.pump_waits_ring++;
+		return false;
+	}
+	Chunk *chunk = take_chunk(h);
+	if (!chunk) {
+		stats_.pump_waits_memory++;
+		return false;
+	}
+	fill(*chunk, h);
+	stats_.chunks++;
+	in_flight_++;
+	if (in_flight_ > stats_.max_in_flight)
+		stats_.max_in_flight = in_flight_;
+	to_engine(*chunk);
+	return true;
+}
+
+// Describes to the host the next part of the request. Decides which operation.
+void Queue::fill(Chunk &chunk, Header &h)
+{
+	const Request &rq = *h.rq;
+	ByteCount left = ByteCount(rq.bytes) - h.prepared;
+	bool durable = config_.sync_writes || (rq.flags & UBD_RQ_FUA);
+
+	if (rq.op == UBD_OP_FLUSH) {
+		chunk.op = HostOp::sync;
+		h.all_prepared = true;
+		return;
+	}
+	ByteOffset at = to_bytes(SectorNumber(rq.sector)) + h.prepared;
+	Run run = layout_.next_run(rq.op == UBD_OP_READ, at, left);
+	chunk.file = run.file;
+	chunk.offset = run.offset;
+	chunk.bytes = run.bytes;
+	switch (rq.op) {
+	case UBD_OP_READ:
+		chunk.op = HostOp::read;
+		map_data(chunk, h, run);
+		break;
+	case UBD_OP_WRITE:
+		chunk.op = durable ? HostOp::write_sync : HostOp::write;
+		map_data(chunk, h, run);
+		break;
+	case UBD_OP_DISCARD:
+		chunk.op = HostOp::punch;
+		break;
+	default: // UBD_OP_WRITE_ZEROES
+		chunk.op = rq.flags & UBD_RQ_NOUNMAP ? HostOp::zero : HostOp::punch;
+		h.sync_pending = durable;
+		if (no_punch_ && chunk.op == HostOp::punch)
+			chunk.op = HostOp::zero;
+		if (no_zero_ && chunk.op == HostOp::zero)
+			use_fallback(chunk);
+		break;
+	}
+	h.prepared = h.prepared + chunk.bytes;
+	h.all_prepared = h.prepared.value == rq.bytes;
+}
+
+void Queue::map_data(Chunk &chunk, Header &h, const Run &run)
+{
+	ubd_u64 mapped = 0;
+	chunk.iovs = ubd_k_map(h.rq, chunk.iov, UBD_CHUNK_IOVS, run.bytes.value, &mapped);
+	UBD_ASSERT(chunk.iovs && mapped && mapped <= run.bytes.value);
+	chunk.bytes = ByteCount(mapped);
+}
+
+void Queue::to_engine(Chunk &chunk)
+{
+	chunk.state = ChunkState::engine;
+	to_engine_++;
+	engine_.prepare(chunk);
+}
+
+// One call for all that is prepared. What the host refuses stays prepared.
+void Queue::submit()
+{
+	for (u32 tries = 0; engine_.unsent(); tries++) {
+		stats_.submit_calls++;
+		Error e = engine_.submit();
+		if (!e)
+			continue;
+		stats_.submit_retries++;
+		if (e.number == errno_intr && tries < max_immediate_retries)
+			continue;
+		if (e.number != errno_again && e.number != errno_busy && e.number != errno_nomem &&
+		    e.number != errno_intr)
+			ubd_k_log(UBD_LOG_ERROR, true,
+				  "%s: %s: the host refuses I/O: %s (%d); trying on\n", config_.disk, config_.path,
+				  errno_words(e.number), e.number);
+		// arm() sees unsent() and comes back.
+		return;
+	}
+}
+
+// Takes completions until there is none. Returns how many.
+u32 Queue::reap(Reaper reaper)
+{
+	Completion batch[32];
+	u32 total = 0;
+	for (;;) {
+		u32 n = engine_.reap(batch, 32);
+		for (u32 i = 0; i < n; i++)
+			complete(*batch[i].chunk, batch[i].result);
+		total += n;
+		if (!n)
+			break;
+	}
+	switch (reaper) {
+	case Reaper::submitter:
+		stats_.inline_completions += total;
+		break;
+	case Reaper::interrupt:
+		stats_.interrupt_completions += total;
+		break;
+	case Reaper::timer:
+		stats_.missed_wakeups += total;
+		break;
+	}
+	return total;
+}
+
+void Queue::complete(Chunk &chunk, s32 result)
+{
+	if (result < 0)
+		return complete_error(chunk, -result);
+	backoff_ms_ = 0;
+	if (!moves_data(chunk.op)) {
+		if (chunk.op == HostOp::sync)
+			stats_.host_syncs++;
+		return finish_chunk(chunk);
+	}
+	complete_ok(chunk, ByteCount(static_cast<u32>(result)));
+}
+
+void Queue::complete_ok(Chunk &chunk, ByteCount done)
+{
+	// An operation without effect would be tried for ever.
+	if (!done.value && chunk.op != HostOp::read)
+		return complete_error(chunk, errno_io);
+	if (!done.value) {
+		stats_.zeroed_reads++;
+		if (!shrunk_reported_)
+			ubd_k_log(UBD_LOG_WARN, false,
+				  "%s: %s: the file ends before the device does (read at byte %llu): was it "
+				  "truncated while in use? What is missing reads as zeros; grow it back with "
+				  "truncate -s, and restore its content\n",
+				  config_.disk, config_.path, chunk.offset.value);
+		shrunk_reported_ = true;
+		chunk.zero_rest();
+		return finish_chunk(chunk);
+	}
+	if (chunk.op == HostOp::write_sync)
+		stats_.host_dsync_writes++;
+	chunk.advance(done);
+	if (!chunk.bytes.value)
+		return finish_chunk(chunk);
+	stats_.chunks_continued++;
+	retry(chunk, false);
+}
+
+void Queue::complete_error(Chunk &chunk, int error)
+{
+	switch (judge(chunk.op, error)) {
+	case Verdict::retry_now:
+		stats_.chunks_retried++;
+		return retry(chunk, ++retries_ > max_immediate_retries);
+	case Verdict::retry_later:
+		stats_.chunks_retried++;
+		return retry(chunk, true);
+	case Verdict::unsupported:
+		if (chunk.op == HostOp::punch && !no_punch_) {
+			no_punch_ = true;
+			ubd_k_disable_discard(k_);
+		} else if (chunk.op == HostOp::zero) {
+			no_zero_ = true;
+		}
+		if (chunk.header->rq->op == UBD_OP_WRITE_ZEROES) {
+			use_fallback(chunk);
+			return retry(chunk, false);
+		}
+		chunk.header->status = UBD_STATUS_NOTSUPP;
+		return finish_chunk(chunk);
+	case Verdict::fail:
+		report(chunk, error);
+		if (loses_durability(chunk.op, error))
+			durability_lost(error);
+		chunk.header->status = status_of(error);
+		return finish_chunk(chunk);
+	}
+}
+
+// The next best way to make zeros: punch, zero range, write.
+void Queue::use_fallback(Chunk &chunk)
+{
+	if (chunk.op == HostOp::punch && !no_zero_) {
+		chunk.op = HostOp::zero;
+		return;
+	}
+	chunk.op = HostOp::write;
+	chunk.zero_pages = true;
+	chunk.fill_zero_iovs();
+}
+
+void Queue::retry(Chunk &chunk, bool later)
+{
+	chunk.state = ChunkState::waiting;
+	chunk.cancelled = false;
+	(later ? later_ : waiting_).push(chunk);
+}
+
+// A chunk is done, well or not. The last one of a request ends it, or stays to
+// make it durable: so that needs no memory.
+void Queue::finish_chunk(Chunk &chunk)
+{
+	Header &h = *chunk.header;
+	bool last = h.all_prepared && h.rq->served && h.chunks == &chunk && !chunk.sibling_next;
+	if (last && h.sync_pending && h.status == UBD_STATUS_OK) {
+		h.sync_pending = false;
+		chunk.op = HostOp::sync;
+		chunk.zero_pages = false;
+		chunk.bytes = ByteCount(0);
+		return retry(chunk, false);
+	}
+	in_flight_--;
+	put_chunk(chunk);
+	if (last)
+		finish(h);
+}
+
+void Queue::finish(Header &h)
+{
+	Request &rq = *h.rq;
+	rq.status = h.status;
+	rq.header = nullptr;
+	rq.done = true;
+	if (h.status != UBD_STATUS_OK)
+		stats_.errors++;
+	put_header(h);
+	done_.push(rq);
+}
+
+void Queue::report(const Chunk &chunk, int error)
+{
+	const Request &rq = *chunk.header->rq;
+	ubd_k_log(UBD_LOG_ERROR, true, "%s: %s: %s of %llu sectors at sector %llu failed: %s (%d); %s\n", config_.disk,
+		  config_.path, operation_name(rq.op), sectors(ByteCount(rq.bytes)), rq.sector, errno_words(error), error,
+		  remedy_for(error));
+}
+
+// Linux forgets which pages it failed to write back: no later success proves
+// anything about them.
+void Queue::durability_lost(int error)
+{
+	if (sync_failed_)
+		return;
+	sync_failed_ = true;
+	ubd_k_log(UBD_LOG_ERROR, false,
+		  "%s: %s: the host failed to make data durable: %s (%d); from now on each write and flush of this "
+		  "device fails, since what was lost cannot be known: copy what you need, check the host's disk, and "
+		  "restart the guest\n",
+		  config_.disk, config_.path, errno_words(error), error);
+}
+
+// Something is left that no announcement will bring: see that the timer does.
+void Queue::arm()
+{
+	bool refused = engine_.unsent() && in_flight_ <= engine_.unsent();
+	if (!later_.empty() || refused) {
+		backoff_ms_ = backoff_ms_ ? min(backoff_ms_ * 2, last_backoff_ms) : first_backoff_ms;
+		need_timer(backoff_ms_);
+	} else if (!waiting_.empty()) {
+		need_timer(first_backoff_ms);
+	} else if (in_flight_) {
+		need_timer(watch_ms);
+	}
+}
+
+void Queue::need_timer(u32 ms)
+{
+	if (timer_ms_ && timer_ms_ <= ms)
+		return;
+	timer_ms_ = ms;
+	ubd_k_arm_timer(k_, ms);
+}
+
+// For the head only, as all that begins a request is.
+Header *Queue::take_header()
+{
+	if (void *memory = ubd_k_header_alloc(k_))
+		return new (Place{memory}) Header;
+	if (header_reserved_)
+		return nullptr;
+	header_reserved_ = true;
+	stats_.header_reserve_uses++;
+	reserve_header_ = Header{};
+	reserve_header_.from_reserve = true;
+	return &reserve_header_;
+}
+
+void Queue::put_header(Header &h)
+{
+	if (h.from_reserve)
+		header_reserved_ = false;
+	else
+		ubd_k_header_free(k_, &h);
+}
+
+// For the head only.
+Chunk *Queue::take_chunk(Header &h)
+{
+	Chunk *chunk = nullptr;
+	if (void *memory = ubd_k_chunk_alloc(k_)) {
+		chunk = new (Place{memory}) Chunk;
+	} else if (!chunk_reserved_) {
+		UBD_ASSERT(fifo_.front() == h.rq);
+		chunk_reserved_ = true;
+		stats_.chunk_reserve_uses++;
+		chunk = new (Place{&reserve_chunk_}) Chunk;
+		chunk->from_reserve = true;
+	} else {
+		return nullptr;
+	}
+	chunk->header = &h;
+	chunk->sibling_next = h.chunks;
+	if (h.chunks)
+		h.chunks->sibling_prev = chunk;
+	h.chunks = chunk;
+	return chunk;
+}
+
+void Queue::put_chunk(Chunk &chunk)
+{
+	Header &h = *chunk.header;
+	if (chunk.sibling_next)
+		chunk.sibling_next->sibling_prev = chunk.sibling_prev;
+	if (chunk.sibling_prev)
+		chunk.sibling_prev->sibling_next = chunk.sibling_next;
+	else
+		h.chunks = chunk.sibling_next;
+	if (chunk.from_reserve)
+		chunk_reserved_ = false;
+	else
+		ubd_k_chunk_free(k_, &chunk);
+}
+
+} // namespace ubd

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A queue: tickets, pump, reserve, completions. One object under one lock, so
+ * that a device can have several.
+ *
+ * enqueue() gives each request a ticket and appends it to the FIFO; it always
+ * accepts. The pump serves the FIFO in order: a header for the request at the
+ * head, a chunk descriptor for each of its runs, until memory, ring space or
+ * completion space is gone; it stops there and goes on when something came
+ * back. Nothing in this path sleeps or allocates but from the two pools.
+ *
+ * Progress: when a pool is dry, the head ticket - and it alone - may use the
+ * one header and the one chunk embedded here. A request needs no more than one
+ * chunk at a time to go on, so the head always moves.
+ *
+ * Order: chunks reach Engine::prepare() in ticket order, since only the head
+ * is served. Continuations (short transfers, retries) belong to a ticket that
+ * was served before and go first.
+ *
+ * Requests are ended outside the lock, by one owner at a time (ending_): who
+ * completes something while another ends requests leaves it to that one. So
+ * completion code that sends the next request from within cannot recurse.
+ *
+ * Lock order: the queue lock is innermost; ubd_k_* that are called under it
+ * take only the allocator's, the timer's and the console's own locks.
+ */
+#ifndef UBD_CORE_QUEUE_HH
+#define UBD_CORE_QUEUE_HH
+
+#include "engine.hh"
+#include "layout.hh"
+#include "list.hh"
+#include "policy.hh"
+
+namespace ubd {
+
+struct QueueConfig {
+	const char *disk = "";	  // for messages
+	const char *path = "";	  // of the file written to
+	bool sync_writes = false; // each write is durable before it ends
+};
+
+class Queue {
+public:
+	Queue(ubd_kqueue *k, Engine &engine, const Layout &layout, const QueueConfig &config)
+		: k_(k), engine_(engine), layout_(layout), config_(config)
+	{
+	}
+	Queue(const Queue &) = delete;
+	Queue &operator=(const Queue &) = delete;
+
+	// Accepts a request; `last`: no other follows at once. Any context.
+	void enqueue(Request &rq, bool last);
+	// Serves what enqueue() only queued. Any context.
+	void commit();
+	// The engine announced completions. Interrupt context.
+	void interrupt();
+	// ubd_k_arm_timer() expired. Softirq context.
+	void timer();
+	// The block layer finds that this request takes long. True if it is still
+	// not ended: wait on. Process context.
+	bool timeout(Request &rq);
+	// See ubd_queue_go_synchronous().
+	void go_synchronous();
+	ubd_stats stats();
+
+private:
+	enum class Reaper : u8 { submitter, interrupt, timer };
+	class Guard;
+
+	void serve(Reaper reaper);
+	bool wait_for_host();
+	u32 prepare();
+	bool prepare_waiting();
+	bool prepare_head();
+	bool begin(Request &rq);
+	bool next_chunk(Header &h);
+	void fill(Chunk &chunk, Header &h);
+	void map_data(Chunk &chunk, Header &h, const Run &run);
+	void to_engine(Chunk &chunk);
+	void submit();
+	u32 reap(Reaper reaper);
+	void complete(Chunk &chunk, s32 result);
+	void complete_ok(Chunk &chunk, ByteCount done);
+	void complete_error(Chunk &chunk, int error);
+	void use_fallback(Chunk &chunk);
+	void retry(Chunk &chunk, bool later);
+	void finish_chunk(Chunk &chunk);
+	void finish(Header &h);
+	void reject(Request &rq, u8 status);
+	void report(const Chunk &chunk, int error);
+	void durability_lost(int error);
+	void need_timer(u32 ms);
+	void arm();
+
+	Header *take_header();
+	void put_header(Header &h);
+	Chunk *take_chunk(Header &h);
+	void put_chunk(Chunk &chunk);
+
+	ubd_kqueue *const k_;
+	Engine &engine_;
+	const Layout &layout_;
+	const QueueConfig config_;
+
+	Fifo<Request> fifo_;  // accepted, not wholly prepared
+	Fifo<Request> done_;  // to be ended
+	Fifo<Chunk> waiting_; // to be prepared again as soon as there is space
+	Fifo<Chunk> later_;   // the same, after a pause
+	u64 next_ticket_ = 0; // for the next request
+	u64 served_ = 0;      // ticket of the request that is at the head
+	u64 to_engine_ = 0;   // prepare() calls ever made
+	u32 in_flight_ = 0;   // chunks that exist: the engine has them, or they wait
+	u32 retries_ = 0;     // immediate ones in this serve()
+	u32 timer_ms_ = 0;    // what the timer is armed for; 0: it is not
+	u32 backoff_ms_ = 0;  // pause before the host is asked again
+	bool ending_ = false;
+	bool synchronous_ = false;
+	bool no_punch_ = false; // the host's file system cannot
+	bool no_zero_ = false;
+	bool sync_failed_ = false;
+	bool shrunk_reported_ = false;
+
+	Header reserve_header_;
+	Chunk reserve_chunk_;
+	bool header_reserved_ = false; // the reserve is in use
+	bool chunk_reserved_ = false;
+
+	ubd_stats stats_{};
+};
+
+} // namespace ubd
+
+#endif

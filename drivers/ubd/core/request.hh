@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The three things that an I/O is made of.
+ *
+ *   Request   what the block layer sent; lives in blk-mq's memory for the tag.
+ *   Header    what core has to remember while the request is being served; a
+ *             mempool element, one for each request that was begun.
+ *   Chunk     one operation of the host on one file; a mempool element. A
+ *             request breaks into chunks: maximal runs that lie in one file
+ *             and fit one descriptor.
+ *
+ * All are protected by the queue lock, but for what the host reads and writes
+ * through a chunk's iovecs while the chunk is in flight.
+ */
+#ifndef UBD_CORE_REQUEST_HH
+#define UBD_CORE_REQUEST_HH
+
+#include "base.hh"
+
+namespace ubd {
+
+using Request = ubd_request;
+
+struct Chunk;
+
+struct Header {
+	Request *rq = nullptr;
+	Chunk *chunks = nullptr;   // all that exist for it, linked by siblings
+	ByteCount prepared;	   // bytes of the request that chunks were made for
+	u8 status = UBD_STATUS_OK;
+	bool all_prepared = false;
+	bool sync_pending = false; // durability still to be had by an fdatasync
+	bool from_reserve = false;
+};
+
+enum class HostOp : u8 {
+	read,	    // preadv
+	write,	    // pwritev
+	write_sync, // pwritev2 with RWF_DSYNC
+	sync,	    // fdatasync
+	punch,	    // fallocate: PUNCH_HOLE | KEEP_SIZE
+	zero,	    // fallocate: ZERO_RANGE | KEEP_SIZE
+};
+
+constexpr bool moves_data(HostOp op)
+{
+	return op == HostOp::read || op == HostOp::write || op == HostOp::write_sync;
+}
+
+/*
+ *   engine -> (completion) -> freed
+ *     ^            |
+ *     +- waiting <-+  short transfer, EINTR, EAGAIN
+ */
+enum class ChunkState : u8 {
+	engine,  // prepared, or with the host
+	waiting, // on one of the queue's retry lists
+};
+
+struct Chunk {
+	Chunk *next = nullptr; // on one of the queue's lists
+	Chunk *sibling_next = nullptr;
+	Chunk *sibling_prev = nullptr;
+	Header *header = nullptr;
+	HostOp op = HostOp::read;
+	ChunkState state = ChunkState::engine;
+	u8 file = 0; // index among the device's files; 0 is the one written to
+	bool from_reserve = false;
+	bool zero_pages = false; // writes zeros; its iovecs point at a buffer of them
+	bool cancelled = false;	 // the host was asked to give it back
+	bool cut = false;	 // a test wants its transfer to be short
+	ByteOffset offset;	 // in the file
+	ByteCount bytes;	 // still to be transferred
+	u32 first = 0;		 // iovecs before this one are done
+	u32 iovs = 0;
+	ubd_iovec iov[UBD_CHUNK_IOVS];
+
+	// Drops `n` transferred bytes from the front. n <= bytes.
+	void advance(ByteCount n);
+	// Fills what is left with zeros: a read beyond the file's end.
+	void zero_rest();
+	// Points the iovecs at zeros, for as many of `bytes` as they can hold.
+	void fill_zero_iovs();
+	// Bytes that the iovecs hold from `first` on: what one call asks for.
+	ByteCount iov_bytes() const;
+};
+
+} // namespace ubd
+
+#endif

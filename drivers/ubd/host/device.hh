@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A device put together: its file, its engine, its layout, its queue. Opened
+ * and closed in process context, under kernel/'s device mutex.
+ */
+#ifndef UBD_HOST_DEVICE_HH
+#define UBD_HOST_DEVICE_HH
+
+#include "../core/fault.hh"
+#include "../core/queue.hh"
+#include "file.hh"
+#include "uring.hh"
+
+namespace ubd {
+
+class Device {
+public:
+	Device(const ubd_options &o, const char *disk, ubd_kqueue *k);
+	Device(const Device &) = delete;
+	Device &operator=(const Device &) = delete;
+	~Device() { engine_.close(); }
+
+	Error open(int wake_fd, bool beside, u32 depth);
+	void info(ubd_device_info &out) const;
+	Queue &queue() { return queue_; }
+	const HostFile &file() const { return file_; }
+	ubd_kqueue *kernel() const { return k_; }
+#ifdef UBD_FAULTS
+	FaultEngine &faults() { return faults_; }
+#endif
+
+private:
+	static QueueConfig queue_config(const char *disk, const char *path, bool sync);
+
+	ubd_kqueue *const k_;
+	const char *const disk_;
+	const bool want_read_only_;
+	const bool sync_;
+	const bool shared_;
+	const bool no_discard_;
+	char path_[UBD_PATH_MAX];
+	char serial_[UBD_SERIAL_MAX];
+
+	HostFile file_; // outlives the engine: declared before it
+	UringEngine engine_;
+#ifdef UBD_FAULTS
+	FaultEngine faults_{engine_};
+#endif
+	RawLayout layout_;
+	Queue queue_;
+};
+
+} // namespace ubd
+
+#endif

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "file.hh"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <sys/ioctl.h>
+#include <sys/statfs.h>
+
+namespace ubd {
+namespace {
+
+// A guest that was killed holds its lock until its last write has landed.
+constexpr u32 lock_patience_ms = 5000;
+constexpr u32 lock_pause_ms = 50;
+// Where zeros have to be written one by one, a request stays this short.
+constexpr u64 most_written_zeroes = 4u << 20;
+constexpr u64 most_zeroes = 1u << 31;
+
+Error to_error(long result)
+{
+	return Error{result < 0 ? static_cast<int>(-result) : 0};
+}
+
+Error refuse(const OpenRequest &r, int number, const char *what, const char *remedy)
+{
+	ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: %s; %s\n", r.disk, r.path, what, remedy);
+	return Error{number};
+}
+
+Error refuse_errno(const OpenRequest &r, const char *what, int number, const char *remedy)
+{
+	ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: %s: %s (%d); %s\n", r.disk, r.path, what, errno_words(number), number,
+		  remedy);
+	return Error{number};
+}
+
+const char *open_remedy(int number)
+{
+	switch (number) {
+	case errno_noent:
+		return "create the file (truncate -s SIZE FILE) or correct its name";
+	case errno_acces:
+	case errno_perm:
+		return "check the permissions, or give the r flag for read-only";
+	case errno_rofs:
+		return "give the r flag for read-only";
+	default:
+		return "check the name and the host";
+	}
+}
+
+/*
+ * True if this process has the file open already. Looks at descriptors, not
+ * names, since the kernel's own driver may have got its file by mconsole.
+ */
+bool open_in_this_process(const struct stat &st)
+{
+	sys::Fd dir(sys::open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	if (!dir.valid())
+		return false;
+	struct Entry { // struct linux_dirent64 of getdents64(2)
+		u64 ino;
+		u64 off;
+		unsigned short reclen;
+		unsigned char type;
+		char name[];
+	};
+	alignas(8) char buffer[1024];
+	for (;;) {
+		long n = sys::call(SYS_getdents64, dir.get(), sys::arg(buffer), sizeof(buffer));
+		if (n <= 0)
+			return false;
+		for (long at = 0; at < n;) {
+			auto *e = reinterpret_cast<Entry *>(buffer + at);
+			at += e->reclen;
+			int fd = 0;
+			const char *c = e->name;
+			for (; *c >= '0' && *c <= '9'; c++)
+				fd = fd * 10 + (*c - '0');
+			struct stat other;
+			if (c == e->name || fd == dir.get() || sys::call(SYS_fstat, fd, sys::arg(&other)) < 0)
+				continue;
+			if (other.st_dev == st.st_dev && other.st_ino == st.st_ino)
+				return true;
+		}
+	}
+}
+
+// Who holds a lock that conflicts, as the host knows it: a pid, or -1 for the
+// owner of an OFD lock, or 0 for nobody.
+int lock_holder(int fd, short type)
+{
+	struct flock probe {};
+	probe.l_type = type;
+	if (sys::call(SYS_fcntl, fd, F_OFD_GETLK, sys::arg(&probe)) < 0 || probe.l_type == F_UNLCK)
+		return 0;
+	return probe.l_pid;
+}
+
+} // namespace
+
+Error stat_path(const char *path, struct stat &st)
+{
+	return to_error(sys::call(SYS_stat, sys::arg(path), sys::arg(&st)));
+}
+
+Error HostFile::open(const OpenRequest &r)
+{
+	struct stat st;
+	// Looked at by name first: to open a FIFO waits, and to close a second
+	// descriptor of a file drops the locks that the kernel's own driver has.
+	if (Error e = stat_path(r.path, st))
+		return refuse_errno(r, "cannot find the file", e.number, open_remedy(e.number));
+	UBD_TRY(check_type(r, st));
+	if (r.beside && open_in_this_process(st))
+		return refuse(r, errno_busy, "this UML process has the file open already, perhaps in its own ubd driver",
+			      "name another file");
+	UBD_TRY(open_fd(r));
+	if (long n = sys::call(SYS_fstat, fd_.get(), sys::arg(&st)); n < 0)
+		return refuse_errno(r, "cannot look at the file", static_cast<int>(-n), "check the host");
+	UBD_TRY(check_type(r, st)); // it may have been exchanged meanwhile
+	dev_ = st.st_dev;
+	ino_ = st.st_ino;
+	UBD_TRY(measure(r, st));
+	return r.lock ? take_lock(r) : no_error;
+}
+
+Error HostFile::check_type(const OpenRequest &r, const struct stat &st)
+{
+	if (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode))
+		return no_error;
+	fd_.reset();
+	if (S_ISDIR(st.st_mode))
+		return refuse(r, errno_isdir, "is a directory", "name a file or a block device");
+	return refuse(r, errno_inval, "is neither a regular file nor a block device", "name one of these");
+}
+
+Error HostFile::open_fd(const OpenRequest &r)
+{
+	constexpr int common = O_CLOEXEC | O_NOCTTY | O_LARGEFILE;
+	read_only_ = r.read_only;
+	int fd = sys::open(r.path, common | (read_only_ ? O_RDONLY : O_RDWR));
+	if ((fd == -errno_acces || fd == -errno_rofs) && !read_only_) {
+		// As the kernel's own driver does: better read-only than not at all.
+		int reader = sys::open(r.path, common | O_RDONLY);
+		if (reader >= 0) {
+			ubd_k_log(UBD_LOG_WARN, false, "%s: %s: cannot be written: %s (%d); the device is read-only\n",
+				  r.disk, r.path, errno_words(-fd), -fd);
+			read_only_ = true;
+			fd = reader;
+		}
+	}
+	if (fd < 0)
+		return refuse_errno(r, "cannot open the file", -fd, open_remedy(-fd));
+	fd_.reset(fd);
+	return no_error;
+}
+
+Error HostFile::measure(const OpenRequest &r, const struct stat &st)
+{
+	u64 bytes = static_cast<u64>(st.st_size);
+	if (S_ISBLK(st.st_mode)) {
+		unsigned int physical = 0;
+		int logical = 0;
+		if (long n = sys::call(SYS_ioctl, fd_.get(), BLKGETSIZE64, sys::arg(&bytes)); n < 0)
+			return refuse_errno(r, "cannot learn the size", static_cast<int>(-n), "check the host's device");
+		if (sys::call(SYS_ioctl, fd_.get(), BLKSSZGET, sys::arg(&logical)) == 0 && logical > 0)
+			logical_block_ = static_cast<u32>(logical);
+		if (sys::call(SYS_ioctl, fd_.get(), BLKPBSZGET, sys::arg(&physical)) == 0 && physical > 0)
+			physical_block_ = physical;
+	} else {
+		physical_block_ = static_cast<u32>(st.st_blksize);
+	}
+	// Only a power of two up to a page makes sense to the guest.
+	if (physical_block_ & (physical_block_ - 1) || physical_block_ > 4096)
+		physical_block_ = 4096;
+	if (physical_block_ < logical_block_)
+		physical_block_ = logical_block_;
+	if (!bytes)
+		return refuse(r, errno_inval, "is empty", "give it a size (truncate -s SIZE FILE)");
+	if (bytes % logical_block_) {
+		ubd_k_log(UBD_LOG_ERROR, false,
+			  "%s: %s: has %llu bytes, which is no multiple of the block size %u; round it up with "
+			  "truncate -s %%%u FILE\n",
+			  r.disk, r.path, bytes, logical_block_, logical_block_);
+		return Error{errno_inval};
+	}
+	size_ = ByteCount(bytes);
+	struct statfs fs;
+	max_zeroes_ = most_zeroes;
+	if (sys::call(SYS_fstatfs, fd_.get(), sys::arg(&fs)) == 0 && fs.f_type == TMPFS_MAGIC)
+		max_zeroes_ = most_written_zeroes;
+	return no_error;
+}
+
+Error HostFile::take_lock(const OpenRequest &r)
+{
+	// Open file description locks: they meet the POSIX locks that the kernel's
+	// own driver takes, and unlike these outlive no close of ours elsewhere.
+	struct flock lock {};
+	lock.l_type = read_only_ ? F_RDLCK : F_WRLCK;
+	long n = 0;
+	for (u32 waited = 0;; waited += lock_pause_ms) {
+		n = sys::call(SYS_fcntl, fd_.get(), F_OFD_SETLK, sys::arg(&lock));
+		if ((n != -errno_again && n != -errno_acces) || waited >= lock_patience_ms)
+			break;
+		ubd_k_sleep_ms(lock_pause_ms);
+	}
+	if (!n) {
+		locked_ = true;
+		return no_error;
+	}
+	if (n != -errno_again && n != -errno_acces) {
+		// Some network file systems know no locks; the kernel's own driver
+		// refuses these too.
+		return refuse_errno(r, "cannot be locked", static_cast<int>(-n), "give the c flag to do without a lock");
+	}
+	int holder = lock_holder(fd_.get(), lock.l_type);
+	if (holder > 0)
+		ubd_k_log(UBD_LOG_ERROR, false,
+			  "%s: %s: is locked by process %d of the host; stop that guest, or give the r flag to both to "
+			  "share it read-only\n",
+			  r.disk, r.path, holder);
+	else
+		ubd_k_log(UBD_LOG_ERROR, false,
+			  "%s: %s: is locked by another guest (find it with: fuser -v FILE); stop that guest, or give "
+			  "the r flag to both to share it read-only\n",
+			  r.disk, r.path);
+	return Error{errno_busy};
+}
+
+void HostFile::close()
+{
+	if (locked_) {
+		// A ring that is still dissolving may hold the file: let go by name.
+		struct flock lock {};
+		lock.l_type = F_UNLCK;
+		(void)sys::call(SYS_fcntl, fd_.get(), F_OFD_SETLK, sys::arg(&lock));
+		locked_ = false;
+	}
+	fd_.reset();
+}
+
+bool HostFile::unlinked() const
+{
+	struct stat st;
+	return sys::call(SYS_fstat, fd_.get(), sys::arg(&st)) == 0 && st.st_nlink == 0;
+}
+
+} // namespace ubd
+
+long ubd_host_read_cmdline(char *to, size_t bytes)
+{
+	ubd::sys::Fd fd(ubd::sys::open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC));
+	if (!fd.valid())
+		return fd.get();
+	size_t total = 0;
+	while (total < bytes) {
+		long n = ubd::sys::read(fd.get(), to + total, bytes - total);
+		if (n == -ubd::errno_intr)
+			continue;
+		if (n < 0)
+			return n;
+		if (n == 0)
+			break;
+		total += static_cast<size_t>(n);
+	}
+	return static_cast<long>(total);
+}

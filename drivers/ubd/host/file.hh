@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A file or block device of the host that holds a device's data: opened,
+ * checked, measured and locked. Process context; open() may sleep for some
+ * seconds, waiting for a lock that a dying guest still holds.
+ */
+#ifndef UBD_HOST_FILE_HH
+#define UBD_HOST_FILE_HH
+
+#include "sys.hh"
+
+namespace ubd {
+
+struct OpenRequest {
+	const char *disk;    // for messages
+	const char *path;
+	bool read_only;
+	bool lock;
+	bool beside; // the kernel's own driver is in this process as well
+};
+
+class HostFile {
+public:
+	HostFile() = default;
+	~HostFile() { close(); }
+	HostFile(const HostFile &) = delete;
+	HostFile &operator=(const HostFile &) = delete;
+
+	// Logs the one message when it fails.
+	Error open(const OpenRequest &request);
+	void close();
+
+	int fd() const { return fd_.get(); }
+	ByteCount size() const { return size_; }
+	bool read_only() const { return read_only_; }
+	u32 logical_block() const { return logical_block_; }   // bytes
+	u32 physical_block() const { return physical_block_; } // bytes
+	// A single write-zeroes may have this length at most: where the host has
+	// no call for it, zeros are written.
+	u64 max_zeroes() const { return max_zeroes_; } // bytes
+	bool is(const struct stat &st) const { return fd_.valid() && st.st_dev == dev_ && st.st_ino == ino_; }
+	// All names of the file are gone.
+	bool unlinked() const;
+
+private:
+	Error check_type(const OpenRequest &r, const struct stat &st);
+	Error open_fd(const OpenRequest &r);
+	Error measure(const OpenRequest &r, const struct stat &st);
+	Error take_lock(const OpenRequest &r);
+
+	sys::Fd fd_;
+	ByteCount size_;
+	u64 dev_ = 0;
+	u64 ino_ = 0;
+	u64 max_zeroes_ = 0;
+	u32 logical_block_ = UBD_SECTOR_SIZE;
+	u32 physical_block_ = UBD_SECTOR_SIZE;
+	bool read_only_ = false;
+	bool locked_ = false;
+};
+
+// stat(2), or an errno.
+Error stat_path(const char *path, struct stat &st);
+
+} // namespace ubd
+
+#endif

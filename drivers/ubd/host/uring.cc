@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "uring.hh"
+
+#include <linux/falloc.h>
+#include <sys/mman.h>
+
+#include "sys.hh"
+
+namespace ubd {
+namespace {
+
+// user_data of a cancel request; a chunk's address is never 1.
+constexpr u64 cancel_mark = 1;
+
+#ifndef RWF_DSYNC
+constexpr int RWF_DSYNC = 2;
+#endif
+
+Error to_error(int result)
+{
+	return Error{result < 0 ? -result : 0};
+}
+
+} // namespace
+
+Error UringEngine::open(u32 depth, int wake_fd, const int *fds, u32 files)
+{
+	UBD_ASSERT(files <= max_files);
+	for (u32 i = 0; i < files; i++)
+		fds_[i] = fds[i];
+	// One submitter, who runs the ring's deferred work himself when he enters
+	// the kernel: nothing interrupts guest code but the relay's signal.
+	static constexpr unsigned one_cpu_flags =
+		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+	int n = -errno_inval;
+	if (ubd_k_one_cpu())
+		n = io_uring_queue_init(depth + cancel_slots, &ring_, IORING_SETUP_CLAMP | one_cpu_flags);
+	if (n == -errno_inval) // several CPUs, or a host before 6.1
+		n = io_uring_queue_init(depth + cancel_slots, &ring_, IORING_SETUP_CLAMP);
+	if (n < 0)
+		return to_error(n);
+	opened_ = true;
+	capacity_ = min(depth, min(*ring_.sq.kring_entries, *ring_.cq.kring_entries) - cancel_slots);
+	n = io_uring_ring_dontfork(&ring_);
+	if (!n)
+		n = io_uring_register_eventfd(&ring_, wake_fd);
+	if (n < 0)
+		close();
+	return to_error(n);
+}
+
+void UringEngine::close()
+{
+	if (!opened_)
+		return;
+	opened_ = false;
+	(void)io_uring_unregister_eventfd(&ring_);
+	io_uring_queue_exit(&ring_);
+}
+
+u32 UringEngine::space() const
+{
+	return io_uring_sq_space_left(&ring_) > cancel_slots ? io_uring_sq_space_left(&ring_) - cancel_slots : 0;
+}
+
+void UringEngine::prepare(Chunk &chunk)
+{
+	io_uring_sqe *sqe = io_uring_get_sqe(&ring_);
+	UBD_ASSERT(sqe);
+	const int fd = fds_[chunk.file];
+	auto *iov = reinterpret_cast<const iovec *>(chunk.iov + chunk.first);
+	const unsigned iovs = chunk.iovs - chunk.first;
+	switch (chunk.op) {
+	case HostOp::read:
+		if (iovs == 1)
+			io_uring_prep_read(sqe, fd, iov->iov_base, static_cast<unsigned>(iov->iov_len),
+					   chunk.offset.value);
+		else
+			io_uring_prep_readv(sqe, fd, iov, iovs, chunk.offset.value);
+		break;
+	case HostOp::write:
+	case HostOp::write_sync:
+		if (iovs == 1)
+			io_uring_prep_write(sqe, fd, iov->iov_base, static_cast<unsigned>(iov->iov_len),
+					    chunk.offset.value);
+		else
+			io_uring_prep_writev(sqe, fd, iov, iovs, chunk.offset.value);
+		sqe->rw_flags = chunk.op == HostOp::write_sync ? RWF_DSYNC : 0;
+		break;
+	case HostOp::sync:
+		io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+		break;
+	case HostOp::punch:
+	case HostOp::zero:
+		io_uring_prep_fallocate(sqe, fd,
+					FALLOC_FL_KEEP_SIZE |
+						(chunk.op == HostOp::punch ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE),
+					static_cast<off_t>(chunk.offset.value), static_cast<off_t>(chunk.bytes.value));
+		break;
+	}
+	io_uring_sqe_set_data(sqe, &chunk);
+}
+
+u32 UringEngine::unsent() const
+{
+	return io_uring_sq_ready(&ring_);
+}
+
+// One host call; with deferred task work it also collects what is complete.
+Error UringEngine::submit()
+{
+	int n = ring_.flags & IORING_SETUP_DEFER_TASKRUN ? io_uring_submit_and_get_events(&ring_)
+							  : io_uring_submit(&ring_);
+	return to_error(n);
+}
+
+// The host waits to be entered before it completes more.
+bool UringEngine::flagged() const
+{
+	return IO_URING_READ_ONCE(*ring_.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+}
+
+u32 UringEngine::reap(Completion *to, u32 max)
+{
+	if (!io_uring_cq_ready(&ring_) && flagged())
+		(void)io_uring_get_events(&ring_);
+	io_uring_cqe *cqes[32];
+	u32 taken = 0;
+	while (taken < max) {
+		unsigned n = io_uring_peek_batch_cqe(&ring_, cqes, min<u32>(max - taken, 32));
+		for (unsigned i = 0; i < n; i++) {
+			if (cqes[i]->user_data == cancel_mark)
+				cancels_--; // what it cancelled tells its own result
+			else
+				to[taken++] = Completion{static_cast<Chunk *>(io_uring_cqe_get_data(cqes[i])),
+							 cqes[i]->res};
+		}
+		io_uring_cq_advance(&ring_, n);
+		if (!n)
+			break;
+	}
+	return taken;
+}
+
+void UringEngine::quiet()
+{
+	IO_URING_WRITE_ONCE(*ring_.cq.kflags, static_cast<unsigned>(IORING_CQ_EVENTFD_DISABLED));
+}
+
+bool UringEngine::listen()
+{
+	IO_URING_WRITE_ONCE(*ring_.cq.kflags, 0u);
+	// The host reads the flag after it has published a completion: one of us
+	// sees what the other wrote.
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (!io_uring_cq_ready(&ring_) && !flagged())
+		return false;
+	quiet();
+	return true;
+}
+
+bool UringEngine::cancel(Chunk &chunk)
+{
+	if (cancels_ >= cancel_slots)
+		return false;
+	io_uring_sqe *sqe = io_uring_get_sqe(&ring_);
+	if (!sqe)
+		return false;
+	io_uring_prep_cancel(sqe, &chunk, 0);
+	sqe->user_data = cancel_mark;
+	cancels_++;
+	return true;
+}
+
+void UringEngine::wait()
+{
+	io_uring_cqe *cqe;
+	(void)io_uring_wait_cqe(&ring_, &cqe);
+}
+
+} // namespace ubd

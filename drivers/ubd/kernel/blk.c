@@ -1,0 +1,410 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * blk-mq: makes a disk of an opened device, and passes requests to its queue.
+ */
+#define pr_fmt(fmt) "ubd: " fmt
+
+#include <linux/ata.h>
+#include <linux/cdrom.h>
+#include <linux/hdreg.h>
+#include <linux/module.h>
+#include <linux/rculist.h>
+#include <linux/string_helpers.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "ubd_kernel.h"
+
+/* As the kernel's own driver has it, for tools that still ask. */
+#define UBD_HEADS 128
+#define UBD_SECTORS 32
+
+/* One request: up to this many bytes, in at most so many pieces. */
+#define UBD_MAX_SECTORS (2 << 11)	/* 2 MiB */
+#define UBD_MAX_SEGMENTS 256
+
+/* Changed under ubd_devices_lock; the interrupt walks it under RCU. */
+LIST_HEAD(ubd_disks);
+
+static struct ubd_disk *disk_of(struct request_queue *q)
+{
+	return q->queuedata;
+}
+
+static bool fill_request(struct ubd_request *r, struct request *rq)
+{
+	struct req_iterator *at = (struct req_iterator *)&r->cursor;
+
+	r->flags = 0;
+	switch (req_op(rq)) {
+	case REQ_OP_READ:
+		r->op = UBD_OP_READ;
+		break;
+	case REQ_OP_WRITE:
+		r->op = UBD_OP_WRITE;
+		break;
+	case REQ_OP_FLUSH:
+		r->op = UBD_OP_FLUSH;
+		break;
+	case REQ_OP_DISCARD:
+		r->op = UBD_OP_DISCARD;
+		break;
+	case REQ_OP_WRITE_ZEROES:
+		r->op = UBD_OP_WRITE_ZEROES;
+		break;
+	default:
+		return false;
+	}
+	if (rq->cmd_flags & REQ_FUA)
+		r->flags |= UBD_RQ_FUA;
+	if (rq->cmd_flags & REQ_NOUNMAP)
+		r->flags |= UBD_RQ_NOUNMAP;
+	r->sector = blk_rq_pos(rq);
+	r->bytes = blk_rq_bytes(rq);
+	at->bio = rq->bio;
+	if (at->bio)
+		at->iter = at->bio->bi_iter;
+	return true;
+}
+
+/* Atomic context (no BLK_MQ_F_BLOCKING): never sleeps, always accepts. */
+static blk_status_t ubd_queue_rq(struct blk_mq_hw_ctx *hctx, const struct blk_mq_queue_data *bd)
+{
+	struct ubd_disk *d = disk_of(hctx->queue);
+
+	if (!fill_request(blk_mq_rq_to_pdu(bd->rq), bd->rq))
+		return BLK_STS_NOTSUPP;
+	blk_mq_start_request(bd->rq);
+	ubd_queue_enqueue(d->kq.queue, blk_mq_rq_to_pdu(bd->rq), bd->last);
+	return BLK_STS_OK;
+}
+
+static void ubd_commit_rqs(struct blk_mq_hw_ctx *hctx)
+{
+	ubd_queue_commit(disk_of(hctx->queue)->kq.queue);
+}
+
+static enum blk_eh_timer_return ubd_timeout(struct request *rq)
+{
+	struct ubd_disk *d = disk_of(rq->q);
+
+	return ubd_queue_timeout(d->kq.queue, blk_mq_rq_to_pdu(rq)) ? BLK_EH_RESET_TIMER : BLK_EH_DONE;
+}
+
+static const struct blk_mq_ops ubd_mq_ops = {
+	.queue_rq = ubd_queue_rq,
+	.commit_rqs = ubd_commit_rqs,
+	.timeout = ubd_timeout,
+};
+
+static u32 cylinders(const struct ubd_disk *d)
+{
+	return d->info.bytes / (UBD_HEADS * UBD_SECTORS * UBD_SECTOR_SIZE);
+}
+
+static int ubd_getgeo(struct block_device *bdev, struct hd_geometry *geo)
+{
+	struct ubd_disk *d = bdev->bd_disk->private_data;
+
+	geo->heads = UBD_HEADS;
+	geo->sectors = UBD_SECTORS;
+	geo->cylinders = cylinders(d);
+	return 0;
+}
+
+/* ATA identify strings: two characters a word, swapped, padded with blanks. */
+static void ata_string(u16 *to, unsigned int words, const char *from)
+{
+	unsigned int i, n = strlen(from);
+
+	for (i = 0; i < words; i++) {
+		u8 a = 2 * i < n ? from[2 * i] : ' ';
+		u8 b = 2 * i + 1 < n ? from[2 * i + 1] : ' ';
+
+		to[i] = a << 8 | b;
+	}
+}
+
+static int get_identity(struct ubd_disk *d, void __user *to)
+{
+	u16 id[ATA_ID_WORDS] = {};
+
+	id[ATA_ID_CYLS] = min_t(u32, cylinders(d), U16_MAX);
+	id[ATA_ID_HEADS] = UBD_HEADS;
+	id[ATA_ID_SECTORS] = UBD_SECTORS;
+	ata_string(id + ATA_ID_SERNO, ATA_ID_SERNO_LEN / 2, d->info.serial);
+	ata_string(id + ATA_ID_FW_REV, ATA_ID_FW_REV_LEN / 2, THIS_MODULE->version ?: "");
+	ata_string(id + ATA_ID_PROD, ATA_ID_PROD_LEN / 2, "UML ubd");
+	return copy_to_user(to, id, sizeof(id)) ? -EFAULT : 0;
+}
+
+static int get_volume(void __user *arg)
+{
+	struct cdrom_volctrl v = { 255, 255, 255, 255 };
+
+	return copy_to_user(arg, &v, sizeof(v)) ? -EFAULT : 0;
+}
+
+static int ubd_ioctl(struct block_device *bdev, blk_mode_t mode, unsigned int cmd, unsigned long arg)
+{
+	struct ubd_disk *d = bdev->bd_disk->private_data;
+
+	switch (cmd) {
+	case HDIO_GET_IDENTITY:
+		return get_identity(d, (void __user *)arg);
+	case CDROMVOLREAD:
+		return get_volume((void __user *)arg);
+	}
+	return -ENOTTY;
+}
+
+static const struct block_device_operations ubd_fops = {
+	.owner = THIS_MODULE,
+	.ioctl = ubd_ioctl,
+	.compat_ioctl = blkdev_compat_ptr_ioctl,
+	.getgeo = ubd_getgeo,
+};
+
+static ssize_t serial_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	struct ubd_disk *d = dev_to_disk(dev)->private_data;
+
+	return sysfs_emit(buf, "%s", d->info.serial);
+}
+static DEVICE_ATTR_RO(serial);
+
+static struct attribute *ubd_attrs[] = {
+	&dev_attr_serial.attr,
+	NULL,
+};
+
+static umode_t ubd_attr_visible(struct kobject *kobj, struct attribute *attr, int n)
+{
+	struct ubd_disk *d = dev_to_disk(kobj_to_dev(kobj))->private_data;
+
+	return d->info.serial[0] ? attr->mode : 0;
+}
+
+static const struct attribute_group ubd_attr_group = {
+	.attrs = ubd_attrs,
+	.is_visible = ubd_attr_visible,
+};
+
+static const struct attribute_group *ubd_attr_groups[] = {
+	&ubd_attr_group,
+	NULL,
+};
+
+static struct queue_limits limits_of(const struct ubd_device_info *info)
+{
+	struct queue_limits lim = {
+		.logical_block_size = info->logical_block,
+		.physical_block_size = info->physical_block,
+		.io_min = info->physical_block,
+		.max_hw_sectors = UBD_MAX_SECTORS,
+		.max_segments = UBD_MAX_SEGMENTS,
+		.max_segment_size = UBD_MAX_SECTORS << UBD_SECTOR_SHIFT,
+		.seg_boundary_mask = ULONG_MAX,
+		.dma_alignment = 3,
+		.max_write_zeroes_sectors = info->max_write_zeroes_sectors,
+	};
+
+	if (info->write_cache)
+		lim.features |= BLK_FEAT_WRITE_CACHE;
+	if (info->fua)
+		lim.features |= BLK_FEAT_FUA;
+	if (info->discard_granularity) {
+		lim.max_hw_discard_sectors = UINT_MAX >> UBD_SECTOR_SHIFT;
+		lim.discard_granularity = info->discard_granularity;
+	}
+	return lim;
+}
+
+static int init_tag_set(struct ubd_disk *d, u32 depth)
+{
+	int err;
+
+	d->tag_set.ops = &ubd_mq_ops;
+	d->tag_set.nr_hw_queues = 1;
+	d->tag_set.queue_depth = depth;
+	d->tag_set.numa_node = NUMA_NO_NODE;
+	d->tag_set.cmd_size = sizeof(struct ubd_request);
+	d->tag_set.timeout = msecs_to_jiffies(UBD_REQUEST_TIMEOUT_MS);
+	d->tag_set.flags = BLK_MQ_F_SHOULD_MERGE;
+	err = blk_mq_alloc_tag_set(&d->tag_set);
+	d->tag_set_ready = !err;
+	return err;
+}
+
+static void unlink_disk(struct ubd_disk *d)
+{
+	list_del_rcu(&d->link);
+	synchronize_rcu();
+}
+
+static int add_gendisk(struct ubd_disk *d, const struct ubd_settings *s)
+{
+	struct queue_limits lim = limits_of(&d->info);
+	struct gendisk *disk = blk_mq_alloc_disk(&d->tag_set, &lim, d);
+	int err;
+
+	if (IS_ERR(disk))
+		return PTR_ERR(disk);
+	disk->major = s->major;
+	disk->first_minor = d->index << UBD_MINOR_SHIFT;
+	disk->minors = 1 << UBD_MINOR_SHIFT;
+	disk->fops = &ubd_fops;
+	disk->private_data = d;
+	strscpy(disk->disk_name, d->name, sizeof(disk->disk_name));
+	set_capacity(disk, d->info.bytes >> UBD_SECTOR_SHIFT);
+	set_disk_ro(disk, d->info.read_only);
+	d->kq.disk = disk;
+	/* device_add_disk() reads the partition table: completions must come. */
+	list_add_tail_rcu(&d->link, &ubd_disks);
+	err = device_add_disk(d->pdev ? &d->pdev->dev : NULL, disk, ubd_attr_groups);
+	if (err) {
+		unlink_disk(d);
+		d->kq.disk = NULL;
+		put_disk(disk);
+	}
+	return err;
+}
+
+static void log_disk(const struct ubd_disk *d)
+{
+	char size[16];
+
+	string_get_size(d->info.bytes >> UBD_SECTOR_SHIFT, UBD_SECTOR_SIZE, STRING_UNITS_2, size, sizeof(size));
+	pr_info("%s: %s: %llu bytes (%s), %s, %s%s, %u-byte blocks\n", d->name, d->info.path, d->info.bytes, size,
+		d->info.mode, d->info.engine, d->info.read_only ? ", read-only" : "", d->info.logical_block);
+}
+
+/* Undoes all that was done, in any state of it. */
+static void free_disk(struct ubd_disk *d)
+{
+	if (d->tag_set_ready)
+		blk_mq_free_tag_set(&d->tag_set);
+	if (d->pdev)
+		platform_device_unregister(d->pdev);
+	ubd_kqueue_exit(&d->kq);
+	if (d->device)
+		ubd_device_close(d->device);
+	kvfree(d);
+}
+
+static bool taken(const struct ubd_disk *d)
+{
+	struct ubd_disk *other;
+
+	list_for_each_entry(other, &ubd_disks, link) {
+		if (other->index == d->index) {
+			pr_err("%s: %s: the number is taken by %s; choose another number\n", d->name, d->options.path,
+			       other->info.path);
+			return true;
+		}
+		/* Readers may share, and so may who wants no lock. */
+		if ((other->info.read_only && d->options.read_only) || (other->options.shared && d->options.shared))
+			continue;
+		if (ubd_device_same_file(other->device, d->options.path)) {
+			pr_err("%s: %s: the file is in use already as %s; name another file, or give both the r flag\n",
+			       d->name, d->options.path, other->name);
+			return true;
+		}
+	}
+	return false;
+}
+
+static int open_disk(struct ubd_disk *d, const struct ubd_settings *s)
+{
+	int err;
+
+	err = ubd_kqueue_init(&d->kq);
+	if (err) {
+		pr_err("%s: %s: no memory for the pools; give the guest more (mem=)\n", d->name, d->options.path);
+		return err;
+	}
+	if (taken(d))
+		return -EBUSY;
+	err = -ubd_device_open(&d->options, d->name, &d->kq, s->wake_fd, s->beside, s->queue_depth, &d->device);
+	if (err)
+		return err;
+	ubd_device_get_info(d->device, &d->info);
+	d->kq.queue = ubd_device_queue(d->device);
+	return 0;
+}
+
+static int publish_disk(struct ubd_disk *d, const struct ubd_settings *s)
+{
+	int err = init_tag_set(d, s->queue_depth);
+
+	if (err)
+		return err;
+	d->pdev = platform_device_register_simple(s->beside ? s->prefix : "uml-blkdev", d->index, NULL, 0);
+	if (IS_ERR(d->pdev)) {
+		err = PTR_ERR(d->pdev);
+		d->pdev = NULL;
+		return err;
+	}
+	return add_gendisk(d, s);
+}
+
+struct ubd_disk *ubd_disk_add(const struct ubd_options *options, const struct ubd_settings *s)
+{
+	struct ubd_disk *d = kvzalloc(sizeof(*d), GFP_KERNEL);
+	int err = -ENOMEM;
+
+	lockdep_assert_held(&ubd_devices_lock);
+	if (!d)
+		return ERR_PTR(err);
+	INIT_LIST_HEAD(&d->link);
+	d->index = options->index;
+	d->options = *options;
+	ubd_disk_name(s->prefix, d->index, d->name, sizeof(d->name));
+	err = open_disk(d, s);
+	if (!err) {
+		err = publish_disk(d, s);
+		if (err)
+			pr_err("%s: %s: cannot become a disk: error %d; look above for the reason\n", d->name,
+			       d->options.path, err);
+	}
+	if (err) {
+		free_disk(d);
+		return ERR_PTR(err);
+	}
+	ubd_debugfs_add(d);
+	log_disk(d);
+	return d;
+}
+
+/* Nobody has it open: the module's count, or the caller, sees to that. */
+void ubd_disk_remove(struct ubd_disk *d)
+{
+	lockdep_assert_held(&ubd_devices_lock);
+	ubd_debugfs_remove(d);
+	del_gendisk(d->kq.disk);
+	unlink_disk(d);
+	put_disk(d->kq.disk);
+	free_disk(d);
+}
+
+/* Interrupt context. */
+void ubd_disks_interrupt(void)
+{
+	struct ubd_disk *d;
+
+	rcu_read_lock();
+	list_for_each_entry_rcu(d, &ubd_disks, link)
+		ubd_queue_interrupt(d->kq.queue);
+	rcu_read_unlock();
+}
+
+/* Atomic or process context, at reboot. */
+void ubd_disks_go_synchronous(void)
+{
+	struct ubd_disk *d;
+
+	rcu_read_lock();
+	list_for_each_entry_rcu(d, &ubd_disks, link)
+		ubd_queue_go_synchronous(d->kq.queue);
+	rcu_read_unlock();
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What a queue counted, in debugfs: ubd/<disk>/stats. In builds with faults on
+ * demand also ubd/<disk>/fault, see core/fault.hh. Process context.
+ */
+#include <linux/debugfs.h>
+#include <linux/module.h>
+#include <linux/seq_file.h>
+#include <linux/uaccess.h>
+
+#include "ubd_kernel.h"
+
+static struct dentry *root;
+
+static void show_ops(struct seq_file *m, const struct ubd_stats *s)
+{
+	static const char *const names[UBD_OP_COUNT] = { "read", "write", "flush", "discard", "write_zeroes" };
+	int i;
+
+	for (i = 0; i < UBD_OP_COUNT; i++) {
+		seq_printf(m, "%s_requests %llu\n", names[i], s->requests[i]);
+		if (i != UBD_OP_FLUSH)
+			seq_printf(m, "%s_bytes %llu\n", names[i], s->bytes[i]);
+	}
+}
+
+static int stats_show(struct seq_file *m, void *unused)
+{
+	struct ubd_disk *d = m->private;
+	struct ubd_stats s;
+
+	ubd_queue_stats(d->kq.queue, &s);
+	show_ops(m, &s);
+#define SHOW(field) seq_printf(m, #field " %llu\n", s.field)
+	SHOW(errors);
+	SHOW(chunks);
+	SHOW(chunks_continued);
+	SHOW(chunks_retried);
+	SHOW(zeroed_reads);
+	SHOW(inline_completions);
+	SHOW(interrupt_completions);
+	SHOW(host_syncs);
+	SHOW(host_dsync_writes);
+	SHOW(submit_calls);
+	SHOW(submit_retries);
+	SHOW(interrupts);
+	SHOW(missed_wakeups);
+	SHOW(header_reserve_uses);
+	SHOW(chunk_reserve_uses);
+	SHOW(pump_waits_memory);
+	SHOW(pump_waits_ring);
+	SHOW(timeouts);
+	SHOW(cancels);
+	SHOW(completion_overflows);
+	SHOW(max_in_flight);
+	SHOW(in_flight);
+	SHOW(queued);
+#undef SHOW
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(stats);
+
+#ifdef UBD_FAULTS
+static ssize_t fault_write(struct file *file, const char __user *from, size_t bytes, loff_t *pos)
+{
+	struct ubd_disk *d = file->private_data;
+	char text[128];
+	int err;
+
+	if (bytes >= sizeof(text))
+		return -EINVAL;
+	if (copy_from_user(text, from, bytes))
+		return -EFAULT;
+	err = ubd_device_set_fault(d->device, text, bytes);
+	return err ? -err : bytes;
+}
+
+static const struct file_operations fault_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.write = fault_write,
+};
+#endif
+
+void ubd_debugfs_init(void)
+{
+	root = debugfs_create_dir("ubd", NULL);
+}
+
+void ubd_debugfs_exit(void)
+{
+	debugfs_remove(root);
+}
+
+void ubd_debugfs_add(struct ubd_disk *d)
+{
+	d->debugfs = debugfs_create_dir(d->name, root);
+	debugfs_create_file("stats", 0444, d->debugfs, d, &stats_fops);
+#ifdef UBD_FAULTS
+	debugfs_create_file("fault", 0200, d->debugfs, d, &fault_fops);
+#endif
+}
+
+void ubd_debugfs_remove(struct ubd_disk *d)
+{
+	debugfs_remove(d->debugfs);
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The kernel services that core asks for, one small function each. Contexts
+ * are stated in include/ubd/abi.h.
+ */
+#define pr_fmt(fmt) "ubd: " fmt
+
+#include <linux/bvec.h>
+#include <linux/delay.h>
+#include <linux/module.h>
+#include <linux/ratelimit.h>
+#include <linux/slab.h>
+
+#include "ubd_kernel.h"
+
+/* Atomic, no reclaim that could come back to us, no complaint when dry. */
+#define UBD_GFP (GFP_NOWAIT | __GFP_NOWARN)
+
+static struct kmem_cache *header_cache;
+static struct kmem_cache *chunk_cache;
+
+int ubd_glue_init(void)
+{
+	header_cache = kmem_cache_create("ubd_header", ubd_header_bytes(), 0, 0, NULL);
+	chunk_cache = kmem_cache_create("ubd_chunk", ubd_chunk_bytes(), 0, 0, NULL);
+	if (header_cache && chunk_cache)
+		return 0;
+	ubd_glue_exit();
+	return -ENOMEM;
+}
+
+void ubd_glue_exit(void)
+{
+	kmem_cache_destroy(header_cache);
+	kmem_cache_destroy(chunk_cache);
+	header_cache = NULL;
+	chunk_cache = NULL;
+}
+
+static void kqueue_timer(struct timer_list *t)
+{
+	struct ubd_kqueue *k = container_of(t, struct ubd_kqueue, timer);
+
+	ubd_queue_timer(k->queue);
+}
+
+/* Process context: the queue's limits may be changed. */
+static void kqueue_limits_work(struct work_struct *work)
+{
+	struct ubd_kqueue *k = container_of(work, struct ubd_kqueue, limits_work);
+
+	if (k->disk && READ_ONCE(k->no_discard))
+		blk_queue_disable_discard(k->disk->queue);
+}
+
+int ubd_kqueue_init(struct ubd_kqueue *k)
+{
+	int err;
+
+	spin_lock_init(&k->lock);
+	timer_setup(&k->timer, kqueue_timer, 0);
+	INIT_WORK(&k->limits_work, kqueue_limits_work);
+	err = mempool_init_slab_pool(&k->headers, UBD_POOL_MIN, header_cache);
+	if (err)
+		return err;
+	k->headers_ready = true;
+	err = mempool_init_slab_pool(&k->chunks, UBD_POOL_MIN, chunk_cache);
+	if (err)
+		return err;
+	k->chunks_ready = true;
+	return 0;
+}
+
+void ubd_kqueue_exit(struct ubd_kqueue *k)
+{
+	timer_delete_sync(&k->timer);
+	cancel_work_sync(&k->limits_work);
+	if (k->chunks_ready)
+		mempool_exit(&k->chunks);
+	if (k->headers_ready)
+		mempool_exit(&k->headers);
+}
+
+unsigned long ubd_k_lock(struct ubd_kqueue *k)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&k->lock, flags);
+	return flags;
+}
+
+void ubd_k_unlock(struct ubd_kqueue *k, unsigned long flags)
+{
+	spin_unlock_irqrestore(&k->lock, flags);
+}
+
+void *ubd_k_header_alloc(struct ubd_kqueue *k)
+{
+	return mempool_alloc(&k->headers, UBD_GFP);
+}
+
+void ubd_k_header_free(struct ubd_kqueue *k, void *header)
+{
+	mempool_free(header, &k->headers);
+}
+
+void *ubd_k_chunk_alloc(struct ubd_kqueue *k)
+{
+	return mempool_alloc(&k->chunks, UBD_GFP);
+}
+
+void ubd_k_chunk_free(struct ubd_kqueue *k, void *chunk)
+{
+	mempool_free(chunk, &k->chunks);
+}
+
+/* Guest memory is host memory, physically contiguous means contiguous. */
+u32 ubd_k_map(struct ubd_request *rq, struct ubd_iovec *iov, u32 max_iovs, u64 max_bytes, u64 *bytes)
+{
+	struct req_iterator *at = (struct req_iterator *)&rq->cursor;
+	u64 sum = 0;
+	u32 n = 0;
+
+	BUILD_BUG_ON(sizeof(struct req_iterator) > sizeof(rq->cursor));
+	while (at->bio && sum < max_bytes) {
+		struct bio_vec bv;
+		void *base;
+
+		if (!at->iter.bi_size) {
+			at->bio = at->bio->bi_next;
+			if (at->bio)
+				at->iter = at->bio->bi_iter;
+			continue;
+		}
+		bv = mp_bvec_iter_bvec(at->bio->bi_io_vec, at->iter);
+		if (bv.bv_len > max_bytes - sum)
+			bv.bv_len = max_bytes - sum;
+		base = page_address(bv.bv_page) + bv.bv_offset;
+		if (n && iov[n - 1].base + iov[n - 1].bytes == base) {
+			iov[n - 1].bytes += bv.bv_len;
+		} else {
+			if (n == max_iovs)
+				break;
+			iov[n].base = base;
+			iov[n].bytes = bv.bv_len;
+			n++;
+		}
+		sum += bv.bv_len;
+		bio_advance_iter_single(at->bio, &at->iter, bv.bv_len);
+	}
+	*bytes = sum;
+	return n;
+}
+
+static blk_status_t to_blk_status(u8 status)
+{
+	switch (status) {
+	case UBD_STATUS_OK:
+		return BLK_STS_OK;
+	case UBD_STATUS_NOSPC:
+		return BLK_STS_NOSPC;
+	case UBD_STATUS_NOTSUPP:
+		return BLK_STS_NOTSUPP;
+	default:
+		return BLK_STS_IOERR;
+	}
+}
+
+void ubd_k_end_requests(struct ubd_kqueue *k, struct ubd_request *list)
+{
+	DEFINE_IO_COMP_BATCH(iob);
+
+	while (list) {
+		struct ubd_request *r = list;
+		struct request *rq = blk_mq_rq_from_pdu(r);
+
+		/* After the end its memory is somebody else's. */
+		list = r->next;
+		if (!blk_mq_add_to_batch(rq, &iob, r->status != UBD_STATUS_OK, blk_mq_end_request_batch))
+			blk_mq_end_request(rq, to_blk_status(r->status));
+	}
+	if (iob.complete)
+		iob.complete(&iob);
+}
+
+void ubd_k_arm_timer(struct ubd_kqueue *k, u32 ms)
+{
+	mod_timer(&k->timer, jiffies + max(1UL, msecs_to_jiffies(ms)));
+}
+
+void ubd_k_disable_discard(struct ubd_kqueue *k)
+{
+	WRITE_ONCE(k->no_discard, true);
+	schedule_work(&k->limits_work);
+}
+
+void ubd_k_log(enum ubd_log_level level, bool limited, const char *format, ...)
+{
+	static DEFINE_RATELIMIT_STATE(limit, 5 * HZ, 10);
+	struct va_format vaf;
+	va_list args;
+
+	if (limited && !__ratelimit(&limit))
+		return;
+	va_start(args, format);
+	vaf.fmt = format;
+	vaf.va = &args;
+	switch (level) {
+	case UBD_LOG_ERROR:
+		pr_err("%pV", &vaf);
+		break;
+	case UBD_LOG_WARN:
+		pr_warn("%pV", &vaf);
+		break;
+	default:
+		pr_info("%pV", &vaf);
+		break;
+	}
+	va_end(args);
+}
+
+int ubd_k_snprintf(char *to, size_t bytes, const char *format, ...)
+{
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vsnprintf(to, bytes, format, args);
+	va_end(args);
+	return n;
+}
+
+void ubd_k_assert_failed(const char *what, const char *file, int line)
+{
+	pr_crit("%s:%d: broken invariant: %s\n", file, line, what);
+	BUG();
+}
+
+void *ubd_k_zalloc(size_t bytes)
+{
+	return kvzalloc(bytes, GFP_KERNEL);
+}
+
+void ubd_k_free(void *p)
+{
+	kvfree(p);
+}
+
+void ubd_k_sleep_ms(u32 ms)
+{
+	msleep(ms);
+}
+
+bool ubd_k_one_cpu(void)
+{
+	return num_possible_cpus() == 1;
+}

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The module: its parameters, its one interrupt, and which devices there are.
+ *
+ * Devices come from the command line of the host process, which is the guest
+ * kernel's (unless the kernel's own ubd driver has taken that), and from the
+ * parameter device=. One that cannot be opened leaves its message and harms no
+ * other.
+ */
+#define pr_fmt(fmt) "ubd: " fmt
+
+#include <linux/interrupt.h>
+#include <linux/major.h>
+#include <linux/module.h>
+#include <linux/reboot.h>
+#include <linux/slab.h>
+
+#include <irq_kern.h>
+#include <irq_user.h>
+
+#include "ubd_kernel.h"
+
+#define UBD_VERSION "0.1.0"
+#define UBD_CMDLINE_MAX (128 << 10)
+/* The disks' prefix when "ubd" is taken by the kernel's own driver. */
+#define UBD_BESIDE_PREFIX "aubd"
+
+DEFINE_MUTEX(ubd_devices_lock);
+
+static struct ubd_settings settings;
+static int wake_irq = -1;
+
+/* device=, as often as it was given, in order. */
+struct device_word {
+	struct list_head link;
+	size_t bytes;
+	char text[];
+};
+static LIST_HEAD(device_words);
+
+static int device_param_set(const char *value, const struct kernel_param *kp)
+{
+	struct device_word *w;
+	size_t bytes = strlen(value);
+
+	w = kvzalloc(struct_size(w, text, bytes + 1), GFP_KERNEL);
+	if (!w)
+		return -ENOMEM;
+	w->bytes = bytes;
+	memcpy(w->text, value, bytes);
+	list_add_tail(&w->link, &device_words);
+	return 0;
+}
+
+static const struct kernel_param_ops device_param_ops = {
+	.set = device_param_set,
+};
+module_param_cb(device, &device_param_ops, NULL, 0);
+MODULE_PARM_DESC(device, "a device as on the UML command line: [ubd]<n><flags>=<file>[,<backing>[,<serial>]]; repeatable");
+
+static char *prefix;
+module_param(prefix, charp, 0444);
+MODULE_PARM_DESC(prefix, "what disk names begin with (default: ubd, or aubd beside the kernel's own driver)");
+
+static bool cmdline = true;
+module_param(cmdline, bool, 0444);
+MODULE_PARM_DESC(cmdline, "take devices from the UML command line (default: yes, unless the kernel's own driver did)");
+
+static uint queue_depth = 128;
+module_param(queue_depth, uint, 0444);
+MODULE_PARM_DESC(queue_depth, "requests in flight for a device, 1 to 1024 (default 128)");
+
+/* One line that names the option, the reason, and what to do. */
+static void bad_option(const char *word, size_t bytes, const char *why)
+{
+	pr_err("option \"%.*s%s\": %s\n", (int)min_t(size_t, bytes, 100), word, bytes > 100 ? "..." : "", why);
+}
+
+struct option_scratch {
+	struct ubd_options options;
+	struct ubd_option_state state;
+	char why[160];
+};
+
+static void take_word(const char *word, size_t bytes, struct option_scratch *s)
+{
+	switch (ubd_parse_option(word, bytes, &s->state, &s->options, s->why, sizeof(s->why))) {
+	case UBD_OPTION_DEVICE:
+		ubd_disk_add(&s->options, &settings);
+		break;
+	case UBD_OPTION_BAD:
+		bad_option(word, bytes, s->why);
+		break;
+	case UBD_OPTION_GLOBAL:
+	case UBD_OPTION_OTHER:
+		break;
+	}
+}
+
+static void take_cmdline(struct option_scratch *s)
+{
+	char *line = kvzalloc(UBD_CMDLINE_MAX, GFP_KERNEL);
+	long bytes, at, n;
+
+	if (!line) {
+		pr_err("no memory to read the command line; its devices are missing; give the guest more (mem=)\n");
+		return;
+	}
+	bytes = ubd_host_read_cmdline(line, UBD_CMDLINE_MAX);
+	if (bytes < 0)
+		pr_err("cannot read /proc/self/cmdline of the host: error %ld; its devices are missing; mount /proc there, or use device=\n",
+		       bytes);
+	/* The words follow each other, each with its NUL; the first is our name. */
+	for (at = 0; at < bytes; at += n + 1) {
+		n = strnlen(line + at, bytes - at);
+		if (at)
+			take_word(line + at, n, s);
+		if (at && !strncmp(line + at, "udb", 3))
+			pr_warn("option \"%.100s\": is this a typing error for ubd?\n", line + at);
+	}
+	kvfree(line);
+}
+
+/* device= takes the text with or without the leading "ubd". */
+static void take_device_words(struct option_scratch *s)
+{
+	struct device_word *w, *next;
+
+	list_for_each_entry_safe(w, next, &device_words, link) {
+		char *text = NULL;
+
+		if (strncmp(w->text, "ubd", 3))
+			text = kasprintf(GFP_KERNEL, "ubd%s", w->text);
+		take_word(text ?: w->text, text ? strlen(text) : w->bytes, s);
+		kfree(text);
+	}
+}
+
+static void free_device_words(void)
+{
+	struct device_word *w, *next;
+
+	list_for_each_entry_safe(w, next, &device_words, link)
+		kvfree(w);
+	INIT_LIST_HEAD(&device_words);
+}
+
+static irqreturn_t wake_interrupt(int irq, void *unused)
+{
+	ubd_relay_ack();
+	ubd_disks_interrupt();
+	return IRQ_HANDLED;
+}
+
+static int start_relay(void)
+{
+	int err = ubd_relay_start();
+
+	if (err < 0) {
+		pr_err("cannot start the completion relay on the host: error %d; check the host's limits on processes (ulimit -u)\n",
+		       err);
+		return err;
+	}
+	settings.wake_fd = err;
+	wake_irq = um_request_irq(UM_IRQ_ALLOC, settings.wake_fd, IRQ_READ, wake_interrupt, 0, "ubd", &settings);
+	if (wake_irq < 0) {
+		err = wake_irq;
+		pr_err("no UML interrupt is free: error %d\n", err);
+		ubd_relay_stop();
+	}
+	return err < 0 ? err : 0;
+}
+
+static void stop_relay(void)
+{
+	if (wake_irq < 0)
+		return;
+	um_free_irq(wake_irq, &settings);
+	wake_irq = -1;
+	ubd_relay_stop();
+}
+
+/*
+ * The guest reboots, halts or powers off: what is in flight ends now, what
+ * comes later ends before it returns, and nothing of ours outlives the guest.
+ */
+static int reboot_event(struct notifier_block *nb, unsigned long event, void *unused)
+{
+	ubd_disks_go_synchronous();
+	stop_relay();
+	return NOTIFY_DONE;
+}
+
+/* After the file systems' and devices' own. */
+static struct notifier_block reboot_notifier = {
+	.notifier_call = reboot_event,
+	.priority = INT_MIN,
+};
+
+/* The names and the major of the kernel's own driver, where they are free. */
+static int take_major(void)
+{
+	int major = register_blkdev(UBD_MAJOR, "ubd");
+
+	settings.beside = major == -EBUSY;
+	if (settings.beside) {
+		settings.prefix = prefix ?: UBD_BESIDE_PREFIX;
+		major = register_blkdev(0, settings.prefix);
+		if (major > 0)
+			pr_info("the kernel's own ubd driver is here: disks are named %sa and so on, the command line is its own, device= is ours\n",
+				settings.prefix);
+		settings.major = major;
+	} else {
+		settings.prefix = prefix ?: "ubd";
+		settings.major = UBD_MAJOR;
+	}
+	if (major < 0)
+		pr_err("no block device number is free: error %d\n", major);
+	return major < 0 ? major : 0;
+}
+
+static void release_major(void)
+{
+	unregister_blkdev(settings.major, settings.beside ? settings.prefix : "ubd");
+}
+
+static int check_parameters(void)
+{
+	if (queue_depth < 1 || queue_depth > 1024) {
+		pr_err("queue_depth=%u is out of range; it goes from 1 to 1024\n", queue_depth);
+		return -EINVAL;
+	}
+	if (prefix && (!*prefix || strlen(prefix) > 16 || strpbrk(prefix, "/!. \t\n"))) {
+		pr_err("prefix=\"%s\" cannot be part of a disk name; use 1 to 16 letters\n", prefix);
+		return -EINVAL;
+	}
+	settings.queue_depth = queue_depth;
+	return 0;
+}
+
+static int add_devices(void)
+{
+	struct option_scratch *s = kvzalloc(sizeof(*s), GFP_KERNEL);
+
+	if (!s)
+		return -ENOMEM;
+	mutex_lock(&ubd_devices_lock);
+	if (cmdline && !settings.beside)
+		take_cmdline(s);
+	take_device_words(s);
+	mutex_unlock(&ubd_devices_lock);
+	kvfree(s);
+	return 0;
+}
+
+static void remove_devices(void)
+{
+	struct ubd_disk *d, *next;
+
+	mutex_lock(&ubd_devices_lock);
+	list_for_each_entry_safe(d, next, &ubd_disks, link)
+		ubd_disk_remove(d);
+	mutex_unlock(&ubd_devices_lock);
+}
+
+static int __init ubd_init(void)
+{
+	int err = check_parameters();
+
+	if (err)
+		goto out;
+	err = ubd_glue_init();
+	if (err)
+		goto out;
+	err = take_major();
+	if (err)
+		goto out_glue;
+	err = start_relay();
+	if (err)
+		goto out_major;
+	ubd_debugfs_init();
+	err = add_devices();
+	if (err)
+		goto out_relay;
+	err = register_reboot_notifier(&reboot_notifier);
+	if (err)
+		goto out_devices;
+	free_device_words();
+	return 0;
+
+out_devices:
+	remove_devices();
+out_relay:
+	ubd_debugfs_exit();
+	stop_relay();
+out_major:
+	release_major();
+out_glue:
+	ubd_glue_exit();
+out:
+	free_device_words();
+	return err;
+}
+
+static void __exit ubd_exit(void)
+{
+	unregister_reboot_notifier(&reboot_notifier);
+	remove_devices();
+	ubd_debugfs_exit();
+	stop_relay();
+	release_major();
+	ubd_glue_exit();
+}
+
+module_init(ubd_init);
+module_exit(ubd_exit);
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("User Mode Linux block devices on the host's io_uring");
+MODULE_VERSION(UBD_VERSION);
+MODULE_ALIAS_BLOCKDEV_MAJOR(UBD_MAJOR);

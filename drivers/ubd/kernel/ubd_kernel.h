@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the C files of kernel/ share. This layer binds: it decides nothing that
+ * core could decide.
+ */
+#ifndef UBD_KERNEL_H
+#define UBD_KERNEL_H
+
+#include <linux/blk-mq.h>
+#include <linux/blkdev.h>
+#include <linux/mempool.h>
+#include <linux/platform_device.h>
+#include <linux/spinlock.h>
+#include <linux/timer.h>
+
+#include "ubd/abi.h"
+
+/* The kernel side of one queue. */
+struct ubd_kqueue {
+	spinlock_t lock;
+	struct timer_list timer;
+	mempool_t headers;
+	mempool_t chunks;
+	bool headers_ready;
+	bool chunks_ready;
+	bool no_discard;		/* set in any context, applied by work */
+	struct work_struct limits_work;
+	struct gendisk *disk;		/* NULL until it is added */
+	struct ubd_queue *queue;	/* NULL until the device is open */
+};
+
+/* One disk. Allocated, added and removed under ubd_devices_lock. */
+struct ubd_disk {
+	struct list_head link;
+	u32 index;
+	char name[DISK_NAME_LEN];
+	struct ubd_options options;
+	struct ubd_kqueue kq;
+	struct ubd_device *device;
+	struct ubd_device_info info;
+	struct blk_mq_tag_set tag_set;
+	struct platform_device *pdev;
+	struct dentry *debugfs;
+	bool tag_set_ready;
+};
+
+/* main.c */
+extern struct mutex ubd_devices_lock;
+struct ubd_settings {
+	const char *prefix;
+	int major;
+	int wake_fd;
+	bool beside;	/* the kernel's own driver is there as well */
+	u32 queue_depth;
+};
+
+/* glue.c */
+int ubd_glue_init(void);
+void ubd_glue_exit(void);
+int ubd_kqueue_init(struct ubd_kqueue *k);
+void ubd_kqueue_exit(struct ubd_kqueue *k);
+
+/* blk.c: process context, ubd_devices_lock held; errors are logged there */
+struct ubd_disk *ubd_disk_add(const struct ubd_options *options, const struct ubd_settings *settings);
+void ubd_disk_remove(struct ubd_disk *d);
+/* All that were added; interrupt context may walk it, see ubd_disk_add(). */
+extern struct list_head ubd_disks;
+void ubd_disks_interrupt(void);
+void ubd_disks_go_synchronous(void);
+
+/* debugfs.c */
+void ubd_debugfs_init(void);
+void ubd_debugfs_exit(void);
+void ubd_debugfs_add(struct ubd_disk *d);
+void ubd_debugfs_remove(struct ubd_disk *d);
+
+#endif

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The C ABI between the layers of ubd.
+ *
+ * kernel/ (C, Linux headers) and core/ plus host/ (C++, no Linux headers) meet
+ * here and nowhere else. Three groups:
+ *   ubd_k_*      implemented by kernel/ (in tests: by a fake), called by core
+ *                and host
+ *   ubd_queue_*, ubd_device_*, ubd_host_*
+ *                implemented in C++, called by kernel/
+ *   structures   that both sides read
+ *
+ * Units: a name ending in _sectors or called `sector` counts 512-byte sectors,
+ * `bytes` and `offset` count bytes. Errors are positive errno values of the
+ * host (x86-64 Linux on both sides, so the numbers agree) unless said else.
+ */
+#ifndef UBD_ABI_H
+#define UBD_ABI_H
+
+#ifdef __KERNEL__
+#include <linux/types.h>
+#else
+#include <stddef.h>
+#include <stdint.h>
+#ifndef __cplusplus
+#include <stdbool.h>
+#endif
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#ifdef __KERNEL__
+typedef u8 ubd_u8;
+typedef u32 ubd_u32;
+typedef s32 ubd_s32;
+typedef u64 ubd_u64;
+#else
+typedef uint8_t ubd_u8;
+typedef uint32_t ubd_u32;
+typedef int32_t ubd_s32;
+/* as the kernel's u64, so that %llu fits on both sides */
+typedef unsigned long long ubd_u64;
+#endif
+
+#define UBD_SECTOR_SHIFT 9
+#define UBD_SECTOR_SIZE 512
+
+/* Device numbers: 16 minors each, as the kernel's own driver has them. */
+#define UBD_MAX_DEVICES 1024
+#define UBD_MINOR_SHIFT 4
+
+/* Longest host file name that we take, with its NUL: PATH_MAX of the host. */
+#define UBD_PATH_MAX 4096
+/* Longest description of one device (`ubd0=...`), with its NUL. */
+#define UBD_SPEC_MAX 8704
+#define UBD_SERIAL_MAX 128
+
+/* iovecs that one chunk descriptor holds */
+#define UBD_CHUNK_IOVS 64
+
+/* Elements that each queue's mempools keep, beside its static reserve. */
+#define UBD_POOL_MIN 8
+
+/* Milliseconds after which a request that is still with the host is named. */
+#define UBD_REQUEST_TIMEOUT_MS 30000
+
+struct ubd_kqueue; /* kernel side of a queue: lock, pools, timer, disk */
+struct ubd_queue;  /* C++ side of a queue */
+struct ubd_device; /* C++ side of a device: files, engine, queue */
+
+/* Layout of the host's struct iovec. */
+struct ubd_iovec {
+	void *base;
+	size_t bytes;
+};
+
+enum ubd_op {
+	UBD_OP_READ,
+	UBD_OP_WRITE,
+	UBD_OP_FLUSH,
+	UBD_OP_DISCARD,
+	UBD_OP_WRITE_ZEROES,
+	UBD_OP_COUNT,
+};
+
+enum ubd_request_flag {
+	UBD_RQ_FUA = 1 << 0,	 /* durable before it ends */
+	UBD_RQ_NOUNMAP = 1 << 1, /* zeroes must stay allocated */
+};
+
+/* How a request ended; kernel/ maps it to a blk_status_t. */
+enum ubd_status {
+	UBD_STATUS_OK,
+	UBD_STATUS_IOERR,
+	UBD_STATUS_NOSPC,
+	UBD_STATUS_NOTSUPP,
+	UBD_STATUS_READONLY,
+};
+
+/* Position in a request's data: kernel/ keeps a bio and its iterator here. */
+struct ubd_cursor {
+	ubd_u64 word[5];
+};
+
+/*
+ * A request, in the memory that blk-mq allocated with its tag. The first part
+ * is filled by kernel/ before ubd_queue_enqueue(), the rest belongs to core
+ * until ubd_k_end_requests().
+ */
+struct ubd_request {
+	ubd_u64 sector;
+	ubd_u64 bytes;
+	struct ubd_cursor cursor;
+	ubd_u8 op;
+	ubd_u8 flags;
+	ubd_u8 status;
+
+	ubd_u8 served; /* its last chunk was prepared */
+	ubd_u8 done;   /* to be ended, or ended */
+	ubd_u64 ticket;
+	struct ubd_request *next;
+	void *header;
+};
+
+/* Counters of one queue. Written under the queue lock. */
+struct ubd_stats {
+	ubd_u64 requests[UBD_OP_COUNT];
+	ubd_u64 bytes[UBD_OP_COUNT];
+	ubd_u64 errors;
+	ubd_u64 chunks;
+	ubd_u64 chunks_continued;    /* after a short transfer */
+	ubd_u64 chunks_retried;	     /* after EINTR or EAGAIN */
+	ubd_u64 zeroed_reads;	     /* past the host file's end */
+	ubd_u64 inline_completions;  /* reaped by the submitter */
+	ubd_u64 interrupt_completions;
+	ubd_u64 host_syncs;	     /* fdatasync calls that the host completed */
+	ubd_u64 host_dsync_writes;   /* RWF_DSYNC writes that it completed */
+	ubd_u64 submit_calls;
+	ubd_u64 submit_retries;	     /* refused by the host, entered again */
+	ubd_u64 interrupts;	     /* that looked at this queue */
+	ubd_u64 missed_wakeups;	     /* completions that only the timer saw */
+	ubd_u64 header_reserve_uses;
+	ubd_u64 chunk_reserve_uses;
+	ubd_u64 pump_waits_memory;
+	ubd_u64 pump_waits_ring;
+	ubd_u64 timeouts;
+	ubd_u64 cancels;
+	ubd_u64 completion_overflows; /* must stay 0 */
+	ubd_u64 max_in_flight;	      /* chunks */
+	ubd_u64 in_flight;	      /* chunks, now */
+	ubd_u64 queued;		      /* requests not wholly prepared, now */
+};
+
+/* What kernel/ needs to know of an opened device to make a disk of it. */
+struct ubd_device_info {
+	ubd_u64 bytes;
+	ubd_u32 logical_block;	/* bytes */
+	ubd_u32 physical_block; /* bytes */
+	ubd_u32 discard_granularity; /* bytes; 0: no discard */
+	ubd_u32 max_write_zeroes_sectors;
+	bool read_only;
+	bool write_cache; /* a flush means something */
+	bool fua;
+	const char *path;
+	const char *serial; /* "" if none */
+	const char *mode;   /* cache mode's name */
+	const char *engine; /* engine's name */
+};
+
+enum ubd_log_level {
+	UBD_LOG_ERROR,
+	UBD_LOG_WARN,
+	UBD_LOG_INFO,
+};
+
+/* -- implemented by kernel/ --------------------------------------------- */
+
+/* Queue lock. Any context; nests nothing of ours inside. */
+unsigned long ubd_k_lock(struct ubd_kqueue *k);
+void ubd_k_unlock(struct ubd_kqueue *k, unsigned long flags);
+
+/* Pools. Never sleep, never reclaim; NULL when dry. Queue lock held. */
+void *ubd_k_header_alloc(struct ubd_kqueue *k);
+void ubd_k_header_free(struct ubd_kqueue *k, void *header);
+void *ubd_k_chunk_alloc(struct ubd_kqueue *k);
+void ubd_k_chunk_free(struct ubd_kqueue *k, void *chunk);
+
+/*
+ * Describes the request's next data bytes, from its cursor on, as at most
+ * max_iovs host buffers of at most max_bytes in all; neighbours are merged.
+ * Moves the cursor. Returns how many iovecs, their sum in *bytes.
+ */
+ubd_u32 ubd_k_map(struct ubd_request *rq, struct ubd_iovec *iov, ubd_u32 max_iovs, ubd_u64 max_bytes,
+		  ubd_u64 *bytes);
+
+/* Ends a list of requests (linked by next). No lock of ours may be held. */
+void ubd_k_end_requests(struct ubd_kqueue *k, struct ubd_request *list);
+
+/* Calls ubd_queue_timer() once, that many milliseconds from now. */
+void ubd_k_arm_timer(struct ubd_kqueue *k, ubd_u32 ms);
+
+/* Discard turned out to be unsupported: advertise none. Any context. */
+void ubd_k_disable_discard(struct ubd_kqueue *k);
+
+/* printk with the module's prefix. `limited`: at most a few in 5 seconds. */
+#ifdef __GNUC__
+__attribute__((format(printf, 3, 4)))
+#endif
+void ubd_k_log(enum ubd_log_level level, bool limited, const char *format, ...);
+#ifdef __GNUC__
+__attribute__((format(printf, 3, 4)))
+#endif
+int ubd_k_snprintf(char *to, size_t bytes, const char *format, ...);
+
+/* An invariant is broken: says where, stops what it can. */
+void ubd_k_assert_failed(const char *what, const char *file, int line);
+
+/* Process context, may sleep. Zeroed. */
+void *ubd_k_zalloc(size_t bytes);
+void ubd_k_free(void *p);
+
+/* Sleeps. Process context. */
+void ubd_k_sleep_ms(ubd_u32 ms);
+
+/* True if device interrupts and request submission share one CPU. */
+bool ubd_k_one_cpu(void);
+
+/* -- implemented in C++ --------------------------------------------------- */
+
+size_t ubd_header_bytes(void);
+size_t ubd_chunk_bytes(void);
+
+/* Any context; see core/queue.hh. */
+void ubd_queue_enqueue(struct ubd_queue *q, struct ubd_request *rq, bool last);
+void ubd_queue_commit(struct ubd_queue *q);
+void ubd_queue_interrupt(struct ubd_queue *q);
+void ubd_queue_timer(struct ubd_queue *q);
+/* True if the request is still not ended. */
+bool ubd_queue_timeout(struct ubd_queue *q, struct ubd_request *rq);
+void ubd_queue_stats(struct ubd_queue *q, struct ubd_stats *out);
+/*
+ * From now on each submission waits for its completions. Process context, may
+ * spin with interrupts off: for reboot, when nobody relays completions.
+ */
+void ubd_queue_go_synchronous(struct ubd_queue *q);
+
+/* One device as the command line describes it; see core/options.hh. */
+struct ubd_options {
+	ubd_u32 index;
+	bool read_only;	 /* r */
+	bool sync;	 /* s, or ubd=sync */
+	bool plain;	 /* d: no COW detection */
+	bool shared;	 /* c: no locks */
+	bool no_discard; /* t */
+	char path[UBD_PATH_MAX];
+	char backing[UBD_PATH_MAX];
+	char serial[UBD_SERIAL_MAX];
+};
+
+/* State that goes from one option to the next. */
+struct ubd_option_state {
+	bool sync; /* ubd=sync was seen */
+};
+
+enum ubd_option_kind {
+	UBD_OPTION_DEVICE, /* *out describes one */
+	UBD_OPTION_GLOBAL, /* state changed, no device */
+	UBD_OPTION_OTHER,  /* not ours */
+	UBD_OPTION_BAD,	   /* why[] says it */
+};
+
+/*
+ * Takes one word of a command line, such as "ubd0r=/a/file" (`word` need not
+ * be NUL-terminated). Logs nothing. Any context.
+ */
+enum ubd_option_kind ubd_parse_option(const char *word, size_t bytes, struct ubd_option_state *state,
+				      struct ubd_options *out, char *why, size_t why_bytes);
+
+/* "ubd" 0 -> "ubda", 26 -> "ubdaa". */
+void ubd_disk_name(const char *prefix, ubd_u32 index, char *to, size_t bytes);
+
+/*
+ * Opens the files and the engine. Process context, sleeps (retries the lock
+ * for some seconds). On failure logs the one message and returns an errno.
+ * `name` is the disk's name and stays valid as long as the device.
+ */
+int ubd_device_open(const struct ubd_options *options, const char *name, struct ubd_kqueue *k, int wake_fd,
+		    bool beside, ubd_u32 depth, struct ubd_device **out);
+void ubd_device_get_info(struct ubd_device *d, struct ubd_device_info *out);
+struct ubd_queue *ubd_device_queue(struct ubd_device *d);
+/* The file's number as the host knows it, to find the same file twice. */
+bool ubd_device_same_file(struct ubd_device *d, const char *path);
+/* No request may be queued or in flight. Process context, sleeps. */
+void ubd_device_close(struct ubd_device *d);
+/* Test hook of debug builds; returns an errno. See core/fault.hh. */
+int ubd_device_set_fault(struct ubd_device *d, const char *text, size_t bytes);
+
+/* The host process's command line, NUL-separated; returns bytes or -errno. */
+long ubd_host_read_cmdline(char *to, size_t bytes);
+
+/* The wake-up eventfd and its relay; see host/relay.hh. -errno on failure. */
+int ubd_relay_start(void);
+void ubd_relay_stop(void);
+/* Reads the eventfd once. Interrupt context. */
+void ubd_relay_ack(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* UBD_ABI_H */
