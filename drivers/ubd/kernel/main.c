@@ -18,6 +18,7 @@
 #include <irq_kern.h>
 #include <irq_user.h>
 
+#include "ubd/test_api.h"
 #include "ubd_kernel.h"
 
 #define UBD_VERSION "0.1.0"
@@ -82,6 +83,7 @@ struct option_scratch {
 	char why[160];
 };
 
+/* ubd_devices_lock held. */
 static void take_word(const char *word, size_t bytes, struct option_scratch *s)
 {
 	switch (ubd_parse_option(word, bytes, &s->state, &s->options, s->why, sizeof(s->why))) {
@@ -252,6 +254,42 @@ static int add_devices(void)
 	kvfree(s);
 	return 0;
 }
+
+struct ubd_disk *ubd_test_disk_add(const char *spec)
+{
+	struct option_scratch *s = kvzalloc(sizeof(*s), GFP_KERNEL);
+	struct ubd_disk *d = ERR_PTR(-EINVAL);
+
+	if (!s)
+		return ERR_PTR(-ENOMEM);
+	mutex_lock(&ubd_devices_lock);
+	if (ubd_parse_option(spec, strlen(spec), &s->state, &s->options, s->why, sizeof(s->why)) == UBD_OPTION_DEVICE)
+		d = ubd_disk_add(&s->options, &settings);
+	mutex_unlock(&ubd_devices_lock);
+	kvfree(s);
+	return d;
+}
+EXPORT_SYMBOL_NS_GPL(ubd_test_disk_add, UBD);
+
+void ubd_test_disk_remove(struct ubd_disk *d)
+{
+	mutex_lock(&ubd_devices_lock);
+	ubd_disk_remove(d);
+	mutex_unlock(&ubd_devices_lock);
+}
+EXPORT_SYMBOL_NS_GPL(ubd_test_disk_remove, UBD);
+
+struct gendisk *ubd_test_gendisk(struct ubd_disk *d)
+{
+	return d->kq.disk;
+}
+EXPORT_SYMBOL_NS_GPL(ubd_test_gendisk, UBD);
+
+void ubd_test_stats(struct ubd_disk *d, struct ubd_stats *to)
+{
+	ubd_queue_stats(d->kq.queue, to);
+}
+EXPORT_SYMBOL_NS_GPL(ubd_test_stats, UBD);
 
 static void remove_devices(void)
 {
