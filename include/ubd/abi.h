@@ -237,8 +237,8 @@ void ubd_queue_enqueue(struct ubd_queue *q, struct ubd_request *rq, bool last);
 void ubd_queue_commit(struct ubd_queue *q);
 void ubd_queue_interrupt(struct ubd_queue *q);
 void ubd_queue_timer(struct ubd_queue *q);
-/* True if the request is still not ended. */
-bool ubd_queue_timeout(struct ubd_queue *q, struct ubd_request *rq);
+/* `ms` after it came; true if the request is still not ended. */
+bool ubd_queue_timeout(struct ubd_queue *q, struct ubd_request *rq, ubd_u64 ms);
 void ubd_queue_stats(struct ubd_queue *q, struct ubd_stats *out);
 /*
  * From now on each submission waits for its completions. Process context, may

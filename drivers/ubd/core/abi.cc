@@ -44,9 +44,9 @@ void ubd_queue_timer(ubd_queue *q)
 	queue(q).timer();
 }
 
-bool ubd_queue_timeout(ubd_queue *q, ubd_request *rq)
+bool ubd_queue_timeout(ubd_queue *q, ubd_request *rq, ubd_u64 ms)
 {
-	return queue(q).timeout(*rq);
+	return queue(q).timeout(*rq, ms);
 }
 
 void ubd_queue_stats(ubd_queue *q, ubd_stats *out)

@@ -46,6 +46,11 @@ public:
 	// Waits until reap() has something, or a signal came.
 	virtual void wait() = 0;
 
+	// Completions that the host found no room for, ever: must stay 0.
+	virtual u32 overflows() const = 0;
+	// The file that is written to has lost its last name on the host.
+	virtual bool file_removed() const = 0;
+
 	virtual const char *name() const = 0;
 
 protected:

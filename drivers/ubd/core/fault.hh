@@ -58,6 +58,8 @@ public:
 	bool listen() override;
 	bool cancel(Chunk &chunk) override;
 	void wait() override;
+	u32 overflows() const override { return inner_.overflows(); }
+	bool file_removed() const override { return inner_.file_removed(); }
 	const char *name() const override { return inner_.name(); }
 
 private:

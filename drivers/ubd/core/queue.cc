@@ -89,9 +89,10 @@ void Queue::timer()
 	while (!later_.empty())
 		waiting_.push(later_.pop());
 	serve(Reaper::timer);
+	check_file();
 }
 
-bool Queue::timeout(Request &rq)
+bool Queue::timeout(Request &rq, u64 ms)
 {
 	Guard guard(*this);
 	if (rq.done)
@@ -115,11 +116,10 @@ bool Queue::timeout(Request &rq)
 		}
 	}
 	ubd_k_log(UBD_LOG_WARN, true,
-		  "%s: %s: %s of %llu sectors at sector %llu has not ended for %u s: %u parts are with the host, "
+		  "%s: %s: %s of %llu sectors at sector %llu has not ended for %llu ms: %u parts are with the host, "
 		  "%u are to be tried again%s; waiting on - look at the host's disk\n",
-		  config_.disk, config_.path, operation_name(rq.op), rq.bytes >> UBD_SECTOR_SHIFT, rq.sector,
-		  UBD_REQUEST_TIMEOUT_MS / 1000, with_host, waiting,
-		  h ? "" : ", none has begun (earlier requests are waited for)");
+		  config_.disk, config_.path, operation_name(rq.op), rq.bytes >> UBD_SECTOR_SHIFT, rq.sector, ms, with_host,
+		  waiting, h ? "" : ", none has begun (earlier requests are waited for)");
 	submit();
 	return true;
 }
@@ -137,6 +137,7 @@ ubd_stats Queue::stats()
 	ubd_stats s = stats_;
 	s.in_flight = in_flight_;
 	s.queued = next_ticket_ - served_;
+	s.completion_overflows = engine_.overflows();
 	return s;
 }
 
@@ -523,6 +524,18 @@ void Queue::durability_lost(int error)
 		  "device fails, since what was lost cannot be known: copy what you need, check the host's disk, and "
 		  "restart the guest\n",
 		  config_.disk, config_.path, errno_words(error), error);
+}
+
+// Now and then, while there is I/O: says it once.
+void Queue::check_file()
+{
+	if (removed_reported_ || !engine_.file_removed())
+		return;
+	removed_reported_ = true;
+	ubd_k_log(UBD_LOG_WARN, false,
+		  "%s: %s: the file was removed on the host while in use; the device goes on, but all is lost when the "
+		  "guest ends: copy what you need to another disk\n",
+		  config_.disk, config_.path);
 }
 
 // Something is left that no announcement will bring: see that the timer does.

@@ -57,9 +57,9 @@ public:
 	void interrupt();
 	// ubd_k_arm_timer() expired. Softirq context.
 	void timer();
-	// The block layer finds that this request takes long. True if it is still
-	// not ended: wait on. Process context.
-	bool timeout(Request &rq);
+	// The block layer finds that this request takes long: `ms` since it came.
+	// True if it is still not ended: wait on. Process context.
+	bool timeout(Request &rq, u64 ms);
 	// See ubd_queue_go_synchronous().
 	void go_synchronous();
 	ubd_stats stats();
@@ -90,6 +90,7 @@ private:
 	void reject(Request &rq, u8 status);
 	void report(const Chunk &chunk, int error);
 	void durability_lost(int error);
+	void check_file();
 	void need_timer(u32 ms);
 	void arm();
 
@@ -120,6 +121,7 @@ private:
 	bool no_zero_ = false;
 	bool sync_failed_ = false;
 	bool shrunk_reported_ = false;
+	bool removed_reported_ = false;
 
 	Header reserve_header_;
 	Chunk reserve_chunk_;

@@ -50,13 +50,10 @@ const char *open_remedy(int number)
 	}
 }
 
-/*
- * True if this process has the file open already. Looks at descriptors, not
- * names, since the kernel's own driver may have got its file by mconsole.
- */
-bool open_in_this_process(const struct stat &st)
+// Calls visit(name) for each entry whose name is a number, until it says true.
+template <class Visit> bool any_number_in(const char *path, Visit visit)
 {
-	sys::Fd dir(sys::open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	sys::Fd dir(sys::open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	if (!dir.valid())
 		return false;
 	struct Entry { // struct linux_dirent64 of getdents64(2)
@@ -74,28 +71,63 @@ bool open_in_this_process(const struct stat &st)
 		for (long at = 0; at < n;) {
 			auto *e = reinterpret_cast<Entry *>(buffer + at);
 			at += e->reclen;
-			int fd = 0;
-			const char *c = e->name;
-			for (; *c >= '0' && *c <= '9'; c++)
-				fd = fd * 10 + (*c - '0');
-			struct stat other;
-			if (c == e->name || fd == dir.get() || sys::call(SYS_fstat, fd, sys::arg(&other)) < 0)
-				continue;
-			if (other.st_dev == st.st_dev && other.st_ino == st.st_ino)
+			if (e->name[0] >= '0' && e->name[0] <= '9' && visit(e->name))
 				return true;
 		}
 	}
 }
 
-// Who holds a lock that conflicts, as the host knows it: a pid, or -1 for the
-// owner of an OFD lock, or 0 for nobody.
-int lock_holder(int fd, short type)
+// True if the process (a number, or "self") has the file open.
+bool process_has_open(const char *process, const struct stat &st)
+{
+	char path[64];
+	ubd_k_snprintf(path, sizeof(path), "/proc/%s/fd", process);
+	return any_number_in(path, [&](const char *fd) {
+		struct stat other;
+		ubd_k_snprintf(path, sizeof(path), "/proc/%s/fd/%s", process, fd);
+		return !stat_path(path, other) && other.st_dev == st.st_dev && other.st_ino == st.st_ino;
+	});
+}
+
+struct Holder {
+	char pid[24];
+	char name[24];
+};
+
+/*
+ * Who holds the lock that conflicts: the host says it for POSIX locks, for
+ * locks of an open file description it is looked for among the processes that
+ * we may see. False if it is not found.
+ */
+bool find_holder(int fd, short type, Holder &h)
 {
 	struct flock probe {};
+	struct stat st;
 	probe.l_type = type;
-	if (sys::call(SYS_fcntl, fd, F_OFD_GETLK, sys::arg(&probe)) < 0 || probe.l_type == F_UNLCK)
-		return 0;
-	return probe.l_pid;
+	if (sys::call(SYS_fcntl, fd, F_OFD_GETLK, sys::arg(&probe)) == 0 && probe.l_type != F_UNLCK &&
+	    probe.l_pid > 0) {
+		ubd_k_snprintf(h.pid, sizeof(h.pid), "%d", probe.l_pid);
+	} else if (sys::call(SYS_fstat, fd, sys::arg(&st)) < 0) {
+		return false;
+	} else {
+		const int self = static_cast<int>(sys::call(SYS_getpid));
+		char own[24];
+		ubd_k_snprintf(own, sizeof(own), "%d", self);
+		bool found = any_number_in("/proc", [&](const char *pid) {
+			if (!__builtin_strcmp(pid, own) || !process_has_open(pid, st))
+				return false;
+			ubd_k_snprintf(h.pid, sizeof(h.pid), "%s", pid);
+			return true;
+		});
+		if (!found)
+			return false;
+	}
+	char path[64];
+	ubd_k_snprintf(path, sizeof(path), "/proc/%s/comm", h.pid);
+	sys::Fd comm(sys::open(path, O_RDONLY | O_CLOEXEC));
+	long n = comm.valid() ? sys::read(comm.get(), h.name, sizeof(h.name) - 1) : 0;
+	h.name[n > 1 ? n - 1 : 0] = '\0'; // without its newline
+	return true;
 }
 
 } // namespace
@@ -113,7 +145,9 @@ Error HostFile::open(const OpenRequest &r)
 	if (Error e = stat_path(r.path, st))
 		return refuse_errno(r, "cannot find the file", e.number, open_remedy(e.number));
 	UBD_TRY(check_type(r, st));
-	if (r.beside && open_in_this_process(st))
+	// By descriptors, not names: the kernel's own driver may have got its
+	// file by mconsole.
+	if (r.beside && process_has_open("self", st))
 		return refuse(r, errno_busy, "this UML process has the file open already, perhaps in its own ubd driver",
 			      "name another file");
 	UBD_TRY(open_fd(r));
@@ -216,16 +250,16 @@ Error HostFile::take_lock(const OpenRequest &r)
 		// refuses these too.
 		return refuse_errno(r, "cannot be locked", static_cast<int>(-n), "give the c flag to do without a lock");
 	}
-	int holder = lock_holder(fd_.get(), lock.l_type);
-	if (holder > 0)
+	Holder h;
+	if (find_holder(fd_.get(), lock.l_type, h))
 		ubd_k_log(UBD_LOG_ERROR, false,
-			  "%s: %s: is locked by process %d of the host; stop that guest, or give the r flag to both to "
+			  "%s: %s: is locked by process %s (%s) of the host; stop that guest, or give both the r flag to "
 			  "share it read-only\n",
-			  r.disk, r.path, holder);
+			  r.disk, r.path, h.pid, h.name);
 	else
 		ubd_k_log(UBD_LOG_ERROR, false,
-			  "%s: %s: is locked by another guest (find it with: fuser -v FILE); stop that guest, or give "
-			  "the r flag to both to share it read-only\n",
+			  "%s: %s: is locked by another guest; stop that guest, or give both the r flag to share it "
+			  "read-only\n",
 			  r.disk, r.path);
 	return Error{errno_busy};
 }
@@ -240,12 +274,6 @@ void HostFile::close()
 		locked_ = false;
 	}
 	fd_.reset();
-}
-
-bool HostFile::unlinked() const
-{
-	struct stat st;
-	return sys::call(SYS_fstat, fd_.get(), sys::arg(&st)) == 0 && st.st_nlink == 0;
 }
 
 } // namespace ubd

@@ -39,8 +39,6 @@ public:
 	// no call for it, zeros are written.
 	u64 max_zeroes() const { return max_zeroes_; } // bytes
 	bool is(const struct stat &st) const { return fd_.valid() && st.st_dev == dev_ && st.st_ino == ino_; }
-	// All names of the file are gone.
-	bool unlinked() const;
 
 private:
 	Error check_type(const OpenRequest &r, const struct stat &st);

@@ -172,6 +172,12 @@ bool UringEngine::cancel(Chunk &chunk)
 	return true;
 }
 
+bool UringEngine::file_removed() const
+{
+	struct stat st;
+	return sys::call(SYS_fstat, fds_[0], sys::arg(&st)) == 0 && st.st_nlink == 0;
+}
+
 void UringEngine::wait()
 {
 	io_uring_cqe *cqe;

@@ -39,10 +39,9 @@ public:
 	bool listen() override;
 	bool cancel(Chunk &chunk) override;
 	void wait() override;
+	u32 overflows() const override { return *ring_.cq.koverflow; }
+	bool file_removed() const override;
 	const char *name() const override { return "io_uring"; }
-
-	// The host counted a completion that found no room: must stay 0.
-	u32 overflows() const { return opened_ ? *ring_.cq.koverflow : 0; }
 
 private:
 	static constexpr u32 max_files = 2;

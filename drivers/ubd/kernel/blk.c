@@ -87,8 +87,10 @@ static void ubd_commit_rqs(struct blk_mq_hw_ctx *hctx)
 static enum blk_eh_timer_return ubd_timeout(struct request *rq)
 {
 	struct ubd_disk *d = disk_of(rq->q);
+	u64 ms = rq->start_time_ns ? div_u64(ktime_get_ns() - rq->start_time_ns, NSEC_PER_MSEC) :
+				     jiffies_to_msecs(rq->timeout);
 
-	return ubd_queue_timeout(d->kq.queue, blk_mq_rq_to_pdu(rq)) ? BLK_EH_RESET_TIMER : BLK_EH_DONE;
+	return ubd_queue_timeout(d->kq.queue, blk_mq_rq_to_pdu(rq), ms) ? BLK_EH_RESET_TIMER : BLK_EH_DONE;
 }
 
 static const struct blk_mq_ops ubd_mq_ops = {
