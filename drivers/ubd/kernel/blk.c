@@ -232,7 +232,8 @@ static int init_tag_set(struct ubd_disk *d, u32 depth)
 	d->tag_set.numa_node = NUMA_NO_NODE;
 	d->tag_set.cmd_size = sizeof(struct ubd_request);
 	d->tag_set.timeout = msecs_to_jiffies(UBD_REQUEST_TIMEOUT_MS);
-	d->tag_set.flags = BLK_MQ_F_SHOULD_MERGE;
+	/* The host sorts its own queue; the order here is the order there. */
+	d->tag_set.flags = BLK_MQ_F_SHOULD_MERGE | BLK_MQ_F_NO_SCHED_BY_DEFAULT;
 	err = blk_mq_alloc_tag_set(&d->tag_set);
 	d->tag_set_ready = !err;
 	return err;
