@@ -56,6 +56,8 @@ typedef unsigned long long ubd_u64;
 /* Longest description of one device (`ubd0=...`), with its NUL. */
 #define UBD_SPEC_MAX 8704
 #define UBD_SERIAL_MAX 128
+/* A file name as messages show it, with its NUL: a log line holds no more. */
+#define UBD_SHOWN_MAX 200
 
 /* iovecs that one chunk descriptor holds */
 #define UBD_CHUNK_IOVS 64
@@ -163,7 +165,7 @@ struct ubd_device_info {
 	bool read_only;
 	bool write_cache; /* a flush means something */
 	bool fua;
-	const char *path;
+	const char *path; /* for messages */
 	const char *serial; /* "" if none */
 	const char *mode;   /* cache mode's name */
 	const char *engine; /* engine's name */
@@ -255,6 +257,7 @@ struct ubd_options {
 	bool shared;	 /* c: no locks */
 	bool no_discard; /* t */
 	char path[UBD_PATH_MAX];
+	char shown[UBD_SHOWN_MAX]; /* path for messages, shortened in the middle */
 	char backing[UBD_PATH_MAX];
 	char serial[UBD_SERIAL_MAX];
 };

@@ -128,6 +128,18 @@ ubd_option_kind parse_flags(Text &t, ubd_options &o, const Why &why)
 	}
 }
 
+// The name's beginning and end: a record of the kernel's log ends at about
+// 1000 bytes, and the reason stands behind the name.
+void shorten(const char *path, char *to)
+{
+	constexpr size_t head = 60, tail = UBD_SHOWN_MAX - 1 - head - 3;
+	size_t n = __builtin_strlen(path);
+	if (n < UBD_SHOWN_MAX)
+		ubd_k_snprintf(to, UBD_SHOWN_MAX, "%s", path);
+	else
+		ubd_k_snprintf(to, UBD_SHOWN_MAX, "%.*s...%s", static_cast<int>(head), path, path + n - tail);
+}
+
 ubd_option_kind parse_files(Text &t, ubd_options &o, const Why &why)
 {
 	if (!take_field(t, o.path, sizeof(o.path)))
@@ -138,6 +150,7 @@ ubd_option_kind parse_files(Text &t, ubd_options &o, const Why &why)
 		return why.bad("the serial is too long; it has at most 127 bytes");
 	if (!o.path[0])
 		return why.bad("the file name is missing after '='");
+	shorten(o.path, o.shown);
 	if (o.backing[0] && o.plain)
 		return why.bad("flag d (plain data) and a backing file exclude each other");
 	return UBD_OPTION_DEVICE;

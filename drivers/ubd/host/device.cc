@@ -47,12 +47,13 @@ const char *ring_remedy(int error)
 Device::Device(const ubd_options &o, const char *disk, ubd_kqueue *k)
 	: k_(k), disk_(disk), want_read_only_(o.read_only), sync_(o.sync), shared_(o.shared), no_discard_(o.no_discard),
 #ifdef UBD_FAULTS
-	  queue_(k, faults_, layout_, queue_config(disk, path_, o.sync))
+	  queue_(k, faults_, layout_, queue_config(disk, shown_, o.sync))
 #else
-	  queue_(k, engine_, layout_, queue_config(disk, path_, o.sync))
+	  queue_(k, engine_, layout_, queue_config(disk, shown_, o.sync))
 #endif
 {
 	copy_text(path_, o.path, sizeof(path_));
+	copy_text(shown_, o.shown, sizeof(shown_));
 	copy_text(serial_, o.serial, sizeof(serial_));
 }
 
@@ -67,13 +68,13 @@ QueueConfig Device::queue_config(const char *disk, const char *path, bool sync)
 
 Error Device::open(int wake_fd, bool beside, u32 depth)
 {
-	OpenRequest request{disk_, path_, want_read_only_, !shared_, beside};
+	OpenRequest request{disk_, shown_, path_, want_read_only_, !shared_, beside};
 	UBD_TRY(file_.open(request));
 	ignore_file_size_signal();
 	int fds[] = {file_.fd()};
 	Error e = engine_.open(depth, wake_fd, fds, 1);
 	if (e)
-		ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: cannot set up io_uring: %s (%d); %s\n", disk_, path_,
+		ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: cannot set up io_uring: %s (%d); %s\n", disk_, shown_,
 			  errno_words(e.number), e.number, ring_remedy(e.number));
 	return e;
 }
@@ -89,7 +90,7 @@ void Device::info(ubd_device_info &out) const
 		out.read_only ? 0 : static_cast<u32>(file_.max_zeroes() >> UBD_SECTOR_SHIFT);
 	out.write_cache = !sync_ && !out.read_only;
 	out.fua = out.write_cache;
-	out.path = path_;
+	out.path = shown_;
 	out.serial = serial_;
 	out.mode = sync_ ? "writethrough" : "writeback";
 	out.engine = engine_.name();
@@ -112,14 +113,15 @@ int ubd_device_open(const ubd_options *o, const char *name, ubd_kqueue *k, int w
 	using namespace ubd;
 	if (o->backing[0]) {
 		ubd_k_log(UBD_LOG_ERROR, false,
-			  "%s: %s: copy-on-write over a backing file (%s) is not supported by this version; give one file\n",
-			  name, o->path, o->backing);
+			  "%s: %s: copy-on-write over a backing file (%.100s) is not supported by this version; give one "
+			  "file\n",
+			  name, o->shown, o->backing);
 		return errno_opnotsupp;
 	}
 	void *memory = ubd_k_zalloc(sizeof(Device));
 	if (!memory) {
 		ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: no memory for the device; give the guest more (mem=)\n", name,
-			  o->path);
+			  o->shown);
 		return errno_nomem;
 	}
 	auto *d = new (Place{memory}) Device(*o, name, k);

@@ -39,6 +39,7 @@ private:
 	const bool shared_;
 	const bool no_discard_;
 	char path_[UBD_PATH_MAX];
+	char shown_[UBD_SHOWN_MAX]; // path for messages
 	char serial_[UBD_SERIAL_MAX];
 
 	HostFile file_; // outlives the engine: declared before it

@@ -24,13 +24,13 @@ Error to_error(long result)
 
 Error refuse(const OpenRequest &r, int number, const char *what, const char *remedy)
 {
-	ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: %s; %s\n", r.disk, r.path, what, remedy);
+	ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: %s; %s\n", r.disk, r.shown, what, remedy);
 	return Error{number};
 }
 
 Error refuse_errno(const OpenRequest &r, const char *what, int number, const char *remedy)
 {
-	ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: %s: %s (%d); %s\n", r.disk, r.path, what, errno_words(number), number,
+	ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: %s: %s (%d); %s\n", r.disk, r.shown, what, errno_words(number), number,
 		  remedy);
 	return Error{number};
 }
@@ -180,7 +180,7 @@ Error HostFile::open_fd(const OpenRequest &r)
 		int reader = sys::open(r.path, common | O_RDONLY);
 		if (reader >= 0) {
 			ubd_k_log(UBD_LOG_WARN, false, "%s: %s: cannot be written: %s (%d); the device is read-only\n",
-				  r.disk, r.path, errno_words(-fd), -fd);
+				  r.disk, r.shown, errno_words(-fd), -fd);
 			read_only_ = true;
 			fd = reader;
 		}
@@ -217,7 +217,7 @@ Error HostFile::measure(const OpenRequest &r, const struct stat &st)
 		ubd_k_log(UBD_LOG_ERROR, false,
 			  "%s: %s: has %llu bytes, which is no multiple of the block size %u; round it up with "
 			  "truncate -s %%%u FILE\n",
-			  r.disk, r.path, bytes, logical_block_, logical_block_);
+			  r.disk, r.shown, bytes, logical_block_, logical_block_);
 		return Error{errno_inval};
 	}
 	size_ = ByteCount(bytes);
@@ -255,12 +255,12 @@ Error HostFile::take_lock(const OpenRequest &r)
 		ubd_k_log(UBD_LOG_ERROR, false,
 			  "%s: %s: is locked by process %s (%s) of the host; stop that guest, or give both the r flag to "
 			  "share it read-only\n",
-			  r.disk, r.path, h.pid, h.name);
+			  r.disk, r.shown, h.pid, h.name);
 	else
 		ubd_k_log(UBD_LOG_ERROR, false,
 			  "%s: %s: is locked by another guest; stop that guest, or give both the r flag to share it "
 			  "read-only\n",
-			  r.disk, r.path);
+			  r.disk, r.shown);
 	return Error{errno_busy};
 }
 

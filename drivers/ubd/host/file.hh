@@ -12,7 +12,8 @@
 namespace ubd {
 
 struct OpenRequest {
-	const char *disk;    // for messages
+	const char *disk;  // for messages
+	const char *shown; // the path for messages
 	const char *path;
 	bool read_only;
 	bool lock;

@@ -301,7 +301,7 @@ static bool taken(const struct ubd_disk *d)
 
 	list_for_each_entry(other, &ubd_disks, link) {
 		if (other->index == d->index) {
-			pr_err("%s: %s: the number is taken by %s; choose another number\n", d->name, d->options.path,
+			pr_err("%s: %s: the number is taken by %s; choose another number\n", d->name, d->options.shown,
 			       other->info.path);
 			return true;
 		}
@@ -323,7 +323,7 @@ static int open_disk(struct ubd_disk *d, const struct ubd_settings *s)
 
 	err = ubd_kqueue_init(&d->kq);
 	if (err) {
-		pr_err("%s: %s: no memory for the pools; give the guest more (mem=)\n", d->name, d->options.path);
+		pr_err("%s: %s: no memory for the pools; give the guest more (mem=)\n", d->name, d->options.shown);
 		return err;
 	}
 	if (taken(d))
@@ -368,7 +368,7 @@ struct ubd_disk *ubd_disk_add(const struct ubd_options *options, const struct ub
 		err = publish_disk(d, s);
 		if (err)
 			pr_err("%s: %s: cannot become a disk: error %d; look above for the reason\n", d->name,
-			       d->options.path, err);
+			       d->options.shown, err);
 	}
 	if (err) {
 		free_disk(d);

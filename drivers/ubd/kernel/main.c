@@ -205,6 +205,10 @@ static int take_major(void)
 	int major = register_blkdev(UBD_MAJOR, "ubd");
 
 	settings.beside = major == -EBUSY;
+	if (settings.beside && prefix && !strcmp(prefix, "ubd")) {
+		pr_err("prefix=ubd is taken by the kernel's own ubd driver; choose another prefix\n");
+		return -EBUSY;
+	}
 	if (settings.beside) {
 		settings.prefix = prefix ?: UBD_BESIDE_PREFIX;
 		major = register_blkdev(0, settings.prefix);
