@@ -310,7 +310,7 @@ static bool taken(const struct ubd_disk *d)
 			continue;
 		if (ubd_device_same_file(other->device, d->options.path)) {
 			pr_err("%s: %s: the file is in use already as %s; name another file, or give both the r flag\n",
-			       d->name, d->options.path, other->name);
+			       d->name, d->options.shown, other->name);
 			return true;
 		}
 	}
