@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# `make help` lists what there is. Kbuild reads the file of that name, and never
+# this one.
+
+all:
+
+# Kernel builds and their module trees cannot bear these in a path.
+here := $(CURDIR)
+ifneq ($(words $(here)),1)
+$(error this directory's path has blanks, which kernel builds cannot bear: move it ($(here)))
+endif
+ifneq ($(findstring :,$(here)),)
+$(error this directory's path has a colon, which kernel builds cannot bear: move it ($(here)))
+endif
+
+UBD_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/ubd
+export UBD_CACHE
+B := build
+KDIR ?= $(UBD_CACHE)/release
+
+# A command reaches the guest as it was typed: it is never expanded by make, and
+# passed on by the environment. Who doubles dollars for make's sake is understood.
+ifneq ($(origin CMD),undefined)
+override CMD := $(subst $$$$,$$,$(value CMD))
+endif
+export CMD ROOTFS DISTRO MEM SWAP TIMEOUT ARGS KERNEL V
+# Scripts that call make get none of this.
+MAKEOVERRIDES =
+MAKEFLAGS += --no-print-directory
+
+HOSTCXX ?= g++
+INIT_CXXFLAGS := -std=c++20 -O2 -Wall -Wextra -static -fno-exceptions -fno-rtti \
+	-fno-asynchronous-unwind-tables -ffunction-sections -Wl,--gc-sections -s
+
+all: $(B)/linux modules initramfs standalone tools
+
+# --- packages and kernels ---------------------------------------------------
+
+# Both look at every run whether there is something to do, and return at once
+# when not.
+setup:
+	@tools/setup.sh
+
+kernel-release kernel-debug kernel-compare: kernel-%: | setup
+	@tools/kernel/build.sh $*
+
+$(B)/linux: FORCE | kernel-release
+	@mkdir -p $(B)
+	@cmp -s $(UBD_CACHE)/release/linux $@ || \
+		{ echo "  COPY    $@" && cp --reflink=auto --remove-destination $(UBD_CACHE)/release/linux $@; }
+
+# --- modules ----------------------------------------------------------------
+
+modules: $(if $(filter $(UBD_CACHE)/release,$(KDIR)),kernel-release) | setup
+	@env -u MAKEFLAGS -u MFLAGS tools/build-module.sh $(KDIR) $(B)
+
+modules-debug modules-compare: modules-%: kernel-% | setup
+	@env -u MAKEFLAGS -u MFLAGS tools/build-module.sh $(UBD_CACHE)/$* $(B)/$*
+
+# --- initramfs, standalone kernel, root images ------------------------------
+
+$(B)/init: $(wildcard tools/init/*.cc tools/init/*.hh) Makefile | setup
+	@mkdir -p $(B)
+	@echo "  HOSTCXX $@"
+	@$(HOSTCXX) $(INIT_CXXFLAGS) -o $@ $(filter %.cc,$^)
+
+initramfs: $(B)/initramfs.cpio.gz
+$(B)/initramfs.cpio.gz: $(B)/init modules kernel-release FORCE
+	@tools/initramfs.sh $@ $(B)/init $(B)/ubd.ko
+
+standalone: $(B)/linux-standalone
+$(B)/linux-standalone: $(B)/initramfs.cpio.gz FORCE
+	@tools/kernel/build.sh standalone $< $@
+
+$(B)/busybox.img: tools/rootfs/busybox.sh $(shell find tools/rootfs/busybox -type f) | setup
+	@echo "  ROOTFS  $@"
+	@tools/rootfs/busybox.sh $@
+
+# The programs for the host; each adds itself to host-tools.
+host-tools :=
+tools: $(host-tools)
+
+# --- running and testing ----------------------------------------------------
+
+# make itself can only fail with status 2: a small plug-in lets it end with the
+# status that the command in the guest had.
+ifneq ($(filter run,$(MAKECMDGOALS)),)
+-load $(B)/tools/make_exit.so
+endif
+$(B)/tools/make_exit.so: tools/make_exit.c | setup
+	@mkdir -p $(@D)
+	@$(CC) -shared -fPIC -O2 -Wall -o $@ $<
+
+run: run-guest
+	$(exit-make $(file <$(B)/run/status))@exit $$(cat $(B)/run/status)
+
+run-guest: $(B)/linux $(B)/initramfs.cpio.gz $(B)/busybox.img
+	@mkdir -p $(B)/run
+	@tools/run.sh; echo $$? >$(B)/run/status
+
+reset:
+	rm -f $(B)/run/*.img $(B)/run/*.img.*
+
+test: | setup
+	@tests/run.sh
+
+test-full: | setup
+	@tests/run.sh --full
+
+# --- the rest ---------------------------------------------------------------
+
+format-files = $(shell find drivers include tests tools \
+	'(' -name '*.cc' -o -name '*.hh' -o -name '*.c' -o -name '*.h' ')' -type f)
+
+format format-check: setup-format
+	@clang-format $(if $(filter format,$@),-i,--dry-run -Werror) $(format-files)
+
+setup-debian setup-format: setup-%:
+	@tools/setup.sh $*
+
+clean:
+	rm -rf $(B)
+
+distclean: clean
+	@if [ -d "$(UBD_CACHE)" ]; then \
+		echo "The kernels that were built, and Debian's root image, stay in $(UBD_CACHE)"; \
+		echo "($$(du -sh "$(UBD_CACHE)" | cut -f 1)) for other checkouts. Delete them with: rm -rf '$(UBD_CACHE)'"; \
+	fi
+
+help:
+	@sed 1d tools/help.txt
+	@echo "The cache is $(UBD_CACHE)"
+
+.PHONY: all setup setup-debian setup-format kernel-release kernel-debug \
+	kernel-compare modules modules-debug modules-compare initramfs standalone \
+	tools run run-guest reset test test-full format format-check clean distclean \
+	help FORCE
+.DELETE_ON_ERROR:
+# Our targets share one kernel build each; what runs in parallel is inside them.
+.NOTPARALLEL:
