@@ -138,6 +138,7 @@ struct ubd_stats {
 	ubd_u64 inline_completions;  /* reaped by the submitter */
 	ubd_u64 interrupt_completions;
 	ubd_u64 host_syncs;	     /* fdatasync calls that the host completed */
+	ubd_u64 syncs_shared;	     /* flushes that another one's fdatasync served */
 	ubd_u64 host_dsync_writes;   /* RWF_DSYNC writes that it completed */
 	ubd_u64 submit_calls;
 	ubd_u64 submit_retries;	     /* refused by the host, entered again */

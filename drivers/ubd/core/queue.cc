@@ -8,8 +8,8 @@
 namespace ubd {
 namespace {
 
-// The ring is looked at this often while the host has something, in case UML
-// lost the interrupt.
+// While there is I/O, the ring is looked at this often in case UML lost the
+// interrupt, and the file in case somebody removed it.
 constexpr u32 watch_ms = 1000;
 // Pause after the host was short of something: doubled from first to last.
 constexpr u32 first_backoff_ms = 10;
@@ -63,6 +63,7 @@ void Queue::enqueue(Request &rq, bool last)
 	stats_.requests[rq.op]++;
 	stats_.bytes[rq.op] += rq.bytes;
 	fifo_.push(rq);
+	active_ = true;
 	if (last)
 		serve(Reaper::submitter);
 }
@@ -86,6 +87,7 @@ void Queue::timer()
 {
 	Guard guard(*this);
 	timer_ms_ = 0;
+	active_ = false;
 	while (!later_.empty())
 		waiting_.push(later_.pop());
 	serve(Reaper::timer);
@@ -331,9 +333,57 @@ void Queue::map_data(Chunk &chunk, Header &h, const Run &run)
 
 void Queue::to_engine(Chunk &chunk)
 {
+	if (chunk.op == HostOp::sync && !lead_sync(chunk))
+		return;
 	chunk.state = ChunkState::engine;
 	to_engine_++;
 	engine_.prepare(chunk);
+}
+
+/*
+ * One fdatasync at a time. Linux tells an open file of a failed write-back
+ * once: with two in flight, the second would return success for what the first
+ * lost. Who comes while one is with the host waits, and all who wait share the
+ * next: it begins after all of them came. False if the chunk has to wait.
+ */
+bool Queue::lead_sync(Chunk &chunk)
+{
+	if (sync_leader_ && sync_leader_ != &chunk) {
+		chunk.state = ChunkState::waiting;
+		sync_waiting_.push(chunk);
+		return false;
+	}
+	sync_leader_ = &chunk;
+	while (!sync_waiting_.empty()) {
+		stats_.syncs_shared++;
+		sync_joined_.push(sync_waiting_.pop());
+	}
+	return true;
+}
+
+// The fdatasync ended for all who shared it. The next one may begin, unless
+// durability is lost: then there is none to be had.
+void Queue::end_sync(Chunk &leader, u8 status)
+{
+	if (sync_failed_) {
+		status = status == UBD_STATUS_OK ? u8{UBD_STATUS_IOERR} : status;
+		while (!sync_waiting_.empty())
+			sync_joined_.push(sync_waiting_.pop());
+	}
+	sync_leader_ = nullptr;
+	if (!sync_waiting_.empty()) {
+		sync_leader_ = &sync_waiting_.pop();
+		waiting_.push(*sync_leader_);
+	}
+	Chunk *joined = sync_joined_.take();
+	leader.header->status = status;
+	finish_chunk(leader);
+	while (joined) {
+		Chunk &chunk = *joined;
+		joined = chunk.next;
+		chunk.header->status = status;
+		finish_chunk(chunk);
+	}
 }
 
 // One call for all that is prepared. What the host refuses stays prepared.
@@ -389,11 +439,12 @@ void Queue::complete(Chunk &chunk, s32 result)
 	if (result < 0)
 		return complete_error(chunk, -result);
 	backoff_ms_ = 0;
-	if (!moves_data(chunk.op)) {
-		if (chunk.op == HostOp::sync)
-			stats_.host_syncs++;
-		return finish_chunk(chunk);
+	if (chunk.op == HostOp::sync) {
+		stats_.host_syncs++;
+		return end_sync(chunk, UBD_STATUS_OK);
 	}
+	if (!moves_data(chunk.op))
+		return finish_chunk(chunk);
 	complete_ok(chunk, ByteCount(static_cast<u32>(result)));
 }
 
@@ -414,8 +465,14 @@ void Queue::complete_ok(Chunk &chunk, ByteCount done)
 		chunk.zero_rest();
 		return finish_chunk(chunk);
 	}
-	if (chunk.op == HostOp::write_sync)
+	if (chunk.op == HostOp::write_sync) {
 		stats_.host_dsync_writes++;
+		// Another call may have been told of the loss in this one's place.
+		if (sync_failed_) {
+			chunk.header->status = UBD_STATUS_IOERR;
+			return finish_chunk(chunk);
+		}
+	}
 	chunk.advance(done);
 	if (!chunk.bytes.value)
 		return finish_chunk(chunk);
@@ -449,6 +506,8 @@ void Queue::complete_error(Chunk &chunk, int error)
 		report(chunk, error);
 		if (loses_durability(chunk.op, error))
 			durability_lost(error);
+		if (chunk.op == HostOp::sync)
+			return end_sync(chunk, status_of(error));
 		chunk.header->status = status_of(error);
 		return finish_chunk(chunk);
 	}
@@ -479,6 +538,8 @@ void Queue::finish_chunk(Chunk &chunk)
 {
 	Header &h = *chunk.header;
 	bool last = h.all_prepared && h.rq->served && h.chunks == &chunk && !chunk.sibling_next;
+	if (last && h.sync_pending && h.status == UBD_STATUS_OK && sync_failed_)
+		h.status = UBD_STATUS_IOERR;
 	if (last && h.sync_pending && h.status == UBD_STATUS_OK) {
 		h.sync_pending = false;
 		chunk.op = HostOp::sync;
@@ -547,7 +608,7 @@ void Queue::arm()
 		need_timer(backoff_ms_);
 	} else if (!waiting_.empty()) {
 		need_timer(first_backoff_ms);
-	} else if (in_flight_) {
+	} else if (in_flight_ || active_) {
 		need_timer(watch_ms);
 	}
 }

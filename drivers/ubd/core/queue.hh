@@ -15,7 +15,8 @@
  *
  * Order: chunks reach Engine::prepare() in ticket order, since only the head
  * is served. Continuations (short transfers, retries) belong to a ticket that
- * was served before and go first.
+ * was served before and go first. A flush that shares the fdatasync after the
+ * running one reaches the host with that: later is never too early for it.
  *
  * Requests are ended outside the lock, by one owner at a time (ending_): who
  * completes something while another ends requests leaves it to that one. So
@@ -78,6 +79,8 @@ private:
 	void fill(Chunk &chunk, Header &h);
 	void map_data(Chunk &chunk, Header &h, const Run &run);
 	void to_engine(Chunk &chunk);
+	bool lead_sync(Chunk &chunk);
+	void end_sync(Chunk &leader, u8 status);
 	void submit();
 	u32 reap(Reaper reaper);
 	void complete(Chunk &chunk, s32 result);
@@ -108,6 +111,9 @@ private:
 	Fifo<Request> done_;  // to be ended
 	Fifo<Chunk> waiting_; // to be prepared again as soon as there is space
 	Fifo<Chunk> later_;   // the same, after a pause
+	Chunk *sync_leader_ = nullptr; // the one whose fdatasync runs, or is to
+	Fifo<Chunk> sync_joined_;      // share the leader's
+	Fifo<Chunk> sync_waiting_;     // came after it was prepared
 	u64 next_ticket_ = 0; // for the next request
 	u64 served_ = 0;      // ticket of the request that is at the head
 	u64 to_engine_ = 0;   // prepare() calls ever made
@@ -115,6 +121,7 @@ private:
 	u32 retries_ = 0;     // immediate ones in this serve()
 	u32 timer_ms_ = 0;    // what the timer is armed for; 0: it is not
 	u32 backoff_ms_ = 0;  // pause before the host is asked again
+	bool active_ = false; // requests came since the timer looked
 	bool ending_ = false;
 	bool synchronous_ = false;
 	bool no_punch_ = false; // the host's file system cannot

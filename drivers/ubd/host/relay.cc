@@ -16,6 +16,8 @@ namespace {
 
 constexpr size_t stack_bytes = 64 << 10;
 constexpr u64 all_signals = ~0ull;
+// Lowest number for the eventfd; within any limit of open files.
+constexpr int uncommon_fd = 200;
 constexpr int start_patience_ms = 5000;
 
 enum RelayState : int {
@@ -163,6 +165,10 @@ int make_descriptors(Relay &r, sys::Fd &lifeline_read, sys::Fd &pidfd)
 	if (n < 0)
 		return check(n);
 	r.event.reset(static_cast<int>(n));
+	// UML frees the interrupt of a descriptor that it closed itself (a
+	// terminal's, say) only later: a low number might still be registered.
+	if (n = sys::call(SYS_fcntl, r.event.get(), F_DUPFD_CLOEXEC, uncommon_fd); n >= 0)
+		r.event.reset(static_cast<int>(n));
 	if (n = sys::call(SYS_pipe2, sys::arg(pipe), O_CLOEXEC); n < 0)
 		return check(n);
 	lifeline_read.reset(pipe[0]);

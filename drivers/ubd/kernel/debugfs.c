@@ -40,6 +40,7 @@ static int stats_show(struct seq_file *m, void *unused)
 	SHOW(inline_completions);
 	SHOW(interrupt_completions);
 	SHOW(host_syncs);
+	SHOW(syncs_shared);
 	SHOW(host_dsync_writes);
 	SHOW(submit_calls);
 	SHOW(submit_retries);
