@@ -101,8 +101,10 @@ void FaultEngine::set(const FaultRule &rule)
 	seen_ = 0;
 	hits_ = 0;
 	// What was held back is tried again.
-	while (!dropped_.empty())
+	while (!dropped_.empty()) {
+		dropped_.front()->injected = errno_again;
 		failed_.push(dropped_.pop());
+	}
 }
 
 bool FaultEngine::hit(bool submitting, HostOp op)
@@ -140,6 +142,7 @@ void FaultEngine::prepare(Chunk &chunk)
 		chunk.cut = moves_data(chunk.op);
 		return inner_.prepare(chunk);
 	default:
+		chunk.injected = rule_.error;
 		failed_.push(chunk);
 		return;
 	}
@@ -155,9 +158,10 @@ Error FaultEngine::submit()
 u32 FaultEngine::reap(Completion *to, u32 max)
 {
 	u32 n = 0;
-	int error = rule_.effect == FaultRule::Effect::fail && !rule_.on_submit ? rule_.error : errno_again;
-	while (n < max && !failed_.empty())
-		to[n++] = Completion{&failed_.pop(), -error};
+	while (n < max && !failed_.empty()) {
+		Chunk &chunk = failed_.pop();
+		to[n++] = Completion{&chunk, -chunk.injected};
+	}
 	u32 real = n < max ? inner_.reap(to + n, max - n) : 0;
 	for (u32 i = n; i < n + real; i++)
 		shorten(to[i]);

@@ -70,7 +70,7 @@ private:
 	FaultRule rule_;
 	u64 seen_ = 0;
 	u64 hits_ = 0;
-	Fifo<Chunk> failed_;  // to be given back with rule_.error
+	Fifo<Chunk> failed_;  // to be given back with their errors
 	Fifo<Chunk> dropped_; // held back
 };
 

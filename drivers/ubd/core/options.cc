@@ -158,12 +158,12 @@ ubd_option_kind parse_files(Text &t, ubd_options &o, const Why &why)
 
 ubd_option_kind parse(Text t, ubd_option_state &state, ubd_options &o, const Why &why)
 {
-	if (t.left >= UBD_SPEC_MAX)
-		return why.bad("the description is too long");
 	if (!t.take("ubd"))
 		return UBD_OPTION_OTHER;
 	if (t.peek() == '.') // a module parameter, as in ubd.prefix=
 		return UBD_OPTION_OTHER;
+	if (t.left >= UBD_SPEC_MAX)
+		return why.bad("the description is too long");
 	if (t.is("=sync")) {
 		state.sync = true;
 		return UBD_OPTION_GLOBAL;

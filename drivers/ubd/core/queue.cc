@@ -86,6 +86,8 @@ void Queue::interrupt()
 void Queue::timer()
 {
 	Guard guard(*this);
+	if (backoff_ms_ && timer_ms_ == backoff_ms_) // a pause was made
+		backoff_ms_ = min(backoff_ms_ * 2, last_backoff_ms);
 	timer_ms_ = 0;
 	active_ = false;
 	while (!later_.empty())
@@ -144,20 +146,22 @@ ubd_stats Queue::stats()
 }
 
 /*
- * Prepare, hand over by one call, reap what the host completed inline, and
- * again while that made room for more. Completions are announced only for what
- * is still in flight at the end.
+ * Take what the host completed meanwhile; then prepare, hand over by one call,
+ * reap what the host completed inline, and again while that made room for more.
+ * Completions are announced only for what is still in flight at the end.
  */
 void Queue::serve(Reaper reaper)
 {
 	retries_ = 0;
 	engine_.quiet();
+	if (reaper != Reaper::submitter)
+		reap(reaper);
 	do {
 		bool again;
 		do {
 			u32 prepared = prepare();
 			submit();
-			u32 got = reap(reaper);
+			u32 got = reap(Reaper::submitter);
 			again = (got || prepared) && (!fifo_.empty() || !waiting_.empty());
 			if (synchronous_ && !again)
 				again = wait_for_host();
@@ -376,12 +380,12 @@ void Queue::end_sync(Chunk &leader, u8 status)
 		waiting_.push(*sync_leader_);
 	}
 	Chunk *joined = sync_joined_.take();
-	leader.header->status = status;
+	fail(leader, status);
 	finish_chunk(leader);
 	while (joined) {
 		Chunk &chunk = *joined;
 		joined = chunk.next;
-		chunk.header->status = status;
+		fail(chunk, status);
 		finish_chunk(chunk);
 	}
 }
@@ -469,7 +473,7 @@ void Queue::complete_ok(Chunk &chunk, ByteCount done)
 		stats_.host_dsync_writes++;
 		// Another call may have been told of the loss in this one's place.
 		if (sync_failed_) {
-			chunk.header->status = UBD_STATUS_IOERR;
+			fail(chunk, UBD_STATUS_IOERR);
 			return finish_chunk(chunk);
 		}
 	}
@@ -500,7 +504,7 @@ void Queue::complete_error(Chunk &chunk, int error)
 			use_fallback(chunk);
 			return retry(chunk, false);
 		}
-		chunk.header->status = UBD_STATUS_NOTSUPP;
+		fail(chunk, UBD_STATUS_NOTSUPP);
 		return finish_chunk(chunk);
 	case Verdict::fail:
 		report(chunk, error);
@@ -508,7 +512,7 @@ void Queue::complete_error(Chunk &chunk, int error)
 			durability_lost(error);
 		if (chunk.op == HostOp::sync)
 			return end_sync(chunk, status_of(error));
-		chunk.header->status = status_of(error);
+		fail(chunk, status_of(error));
 		return finish_chunk(chunk);
 	}
 }
@@ -565,9 +569,21 @@ void Queue::finish(Header &h)
 	done_.push(rq);
 }
 
+// What a request is told is what went wrong first.
+void Queue::fail(Chunk &chunk, u8 status)
+{
+	if (chunk.header->status == UBD_STATUS_OK)
+		chunk.header->status = status;
+}
+
 void Queue::report(const Chunk &chunk, int error)
 {
 	const Request &rq = *chunk.header->rq;
+	if (rq.op == UBD_OP_FLUSH) {
+		ubd_k_log(UBD_LOG_ERROR, true, "%s: %s: flush failed: %s (%d); %s\n", config_.disk, config_.path,
+			  errno_words(error), error, remedy_for(error));
+		return;
+	}
 	ubd_k_log(UBD_LOG_ERROR, true, "%s: %s: %s of %llu sectors at sector %llu failed: %s (%d); %s\n", config_.disk,
 		  config_.path, operation_name(rq.op), sectors(ByteCount(rq.bytes)), rq.sector, errno_words(error), error,
 		  remedy_for(error));
@@ -604,7 +620,8 @@ void Queue::arm()
 {
 	bool refused = engine_.unsent() && in_flight_ <= engine_.unsent();
 	if (!later_.empty() || refused) {
-		backoff_ms_ = backoff_ms_ ? min(backoff_ms_ * 2, last_backoff_ms) : first_backoff_ms;
+		if (!backoff_ms_)
+			backoff_ms_ = first_backoff_ms;
 		need_timer(backoff_ms_);
 	} else if (!waiting_.empty()) {
 		need_timer(first_backoff_ms);

@@ -91,6 +91,7 @@ private:
 	void finish_chunk(Chunk &chunk);
 	void finish(Header &h);
 	void reject(Request &rq, u8 status);
+	void fail(Chunk &chunk, u8 status);
 	void report(const Chunk &chunk, int error);
 	void durability_lost(int error);
 	void check_file();

@@ -68,7 +68,8 @@ struct Chunk {
 	bool from_reserve = false;
 	bool zero_pages = false; // writes zeros; its iovecs point at a buffer of them
 	bool cancelled = false;	 // the host was asked to give it back
-	bool cut = false;	 // a test wants its transfer to be short
+	bool cut = false;	 // a test wants its transfer to be short,
+	int injected = 0;	 // or to fail with this errno
 	ByteOffset offset;	 // in the file
 	ByteCount bytes;	 // still to be transferred
 	u32 first = 0;		 // iovecs before this one are done
