@@ -414,12 +414,11 @@ void Queue::submit()
 // Takes completions until there is none. Returns how many.
 u32 Queue::reap(Reaper reaper)
 {
-	Completion batch[32];
 	u32 total = 0;
 	for (;;) {
-		u32 n = engine_.reap(batch, 32);
+		u32 n = engine_.reap(batch_, batch_size);
 		for (u32 i = 0; i < n; i++)
-			complete(*batch[i].chunk, batch[i].result);
+			complete(*batch_[i].chunk, batch_[i].result);
 		total += n;
 		if (!n)
 			break;

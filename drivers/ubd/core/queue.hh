@@ -131,6 +131,10 @@ private:
 	bool shrunk_reported_ = false;
 	bool removed_reported_ = false;
 
+	// Not on the stack: who swaps out may have little of it left.
+	static constexpr u32 batch_size = 32;
+	Completion batch_[batch_size];
+
 	Header reserve_header_;
 	Chunk reserve_chunk_;
 	bool header_reserved_ = false; // the reserve is in use

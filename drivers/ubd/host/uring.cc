@@ -124,21 +124,20 @@ u32 UringEngine::reap(Completion *to, u32 max)
 {
 	if (!io_uring_cq_ready(&ring_) && flagged())
 		(void)io_uring_get_events(&ring_);
-	io_uring_cqe *cqes[32];
+	io_uring_cqe *cqe;
+	unsigned head, seen = 0;
 	u32 taken = 0;
-	while (taken < max) {
-		unsigned n = io_uring_peek_batch_cqe(&ring_, cqes, min<u32>(max - taken, 32));
-		for (unsigned i = 0; i < n; i++) {
-			if (cqes[i]->user_data == cancel_mark)
-				cancels_--; // what it cancelled tells its own result
-			else
-				to[taken++] = Completion{static_cast<Chunk *>(io_uring_cqe_get_data(cqes[i])),
-							 cqes[i]->res};
-		}
-		io_uring_cq_advance(&ring_, n);
-		if (!n)
+	io_uring_for_each_cqe(&ring_, head, cqe)
+	{
+		if (taken == max)
 			break;
+		seen++;
+		if (cqe->user_data == cancel_mark)
+			cancels_--; // what it cancelled tells its own result
+		else
+			to[taken++] = Completion{static_cast<Chunk *>(io_uring_cqe_get_data(cqe)), cqe->res};
 	}
+	io_uring_cq_advance(&ring_, seen);
 	return taken;
 }
 
