@@ -160,9 +160,9 @@ void Queue::serve(Reaper reaper)
 		bool again;
 		do {
 			u32 prepared = prepare();
-			submit();
+			bool sent = submit();
 			u32 got = reap(Reaper::submitter);
-			again = (got || prepared) && (!fifo_.empty() || !waiting_.empty());
+			again = (got || prepared || sent) && (!fifo_.empty() || !waiting_.empty());
 			if (synchronous_ && !again)
 				again = wait_for_host();
 		} while (again);
@@ -391,8 +391,10 @@ void Queue::end_sync(Chunk &leader, u8 status)
 }
 
 // One call for all that is prepared. What the host refuses stays prepared.
-void Queue::submit()
+// True if it took anything.
+bool Queue::submit()
 {
+	const u32 before = engine_.unsent();
 	for (u32 tries = 0; engine_.unsent(); tries++) {
 		stats_.submit_calls++;
 		Error e = engine_.submit();
@@ -406,9 +408,9 @@ void Queue::submit()
 			ubd_k_log(UBD_LOG_ERROR, true,
 				  "%s: %s: the host refuses I/O: %s (%d); trying on\n", config_.disk, config_.path,
 				  errno_words(e.number), e.number);
-		// arm() sees unsent() and comes back.
-		return;
+		break; // arm() sees unsent() and comes back
 	}
+	return engine_.unsent() < before;
 }
 
 // Takes completions until there is none. Returns how many.

@@ -81,7 +81,7 @@ private:
 	void to_engine(Chunk &chunk);
 	bool lead_sync(Chunk &chunk);
 	void end_sync(Chunk &leader, u8 status);
-	void submit();
+	bool submit();
 	u32 reap(Reaper reaper);
 	void complete(Chunk &chunk, s32 result);
 	void complete_ok(Chunk &chunk, ByteCount done);

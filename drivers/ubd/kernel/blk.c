@@ -13,6 +13,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
+#include "compat.h"
 #include "ubd_kernel.h"
 
 /* As the kernel's own driver has it, for tools that still ask. */
@@ -104,9 +105,9 @@ static u32 cylinders(const struct ubd_disk *d)
 	return d->info.bytes / (UBD_HEADS * UBD_SECTORS * UBD_SECTOR_SIZE);
 }
 
-static int ubd_getgeo(struct block_device *bdev, struct hd_geometry *geo)
+static int ubd_getgeo(UBD_GETGEO_ARG, struct hd_geometry *geo)
 {
-	struct ubd_disk *d = bdev->bd_disk->private_data;
+	struct ubd_disk *d = ubd_getgeo_disk()->private_data;
 
 	geo->heads = UBD_HEADS;
 	geo->sectors = UBD_SECTORS;
@@ -233,7 +234,7 @@ static int init_tag_set(struct ubd_disk *d, u32 depth)
 	d->tag_set.cmd_size = sizeof(struct ubd_request);
 	d->tag_set.timeout = msecs_to_jiffies(UBD_REQUEST_TIMEOUT_MS);
 	/* The host sorts its own queue; the order here is the order there. */
-	d->tag_set.flags = BLK_MQ_F_SHOULD_MERGE | BLK_MQ_F_NO_SCHED_BY_DEFAULT;
+	d->tag_set.flags = UBD_MERGE_FLAG | BLK_MQ_F_NO_SCHED_BY_DEFAULT;
 	err = blk_mq_alloc_tag_set(&d->tag_set);
 	d->tag_set_ready = !err;
 	return err;

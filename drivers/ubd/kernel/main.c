@@ -19,6 +19,7 @@
 #include <irq_user.h>
 
 #include "ubd/test_api.h"
+#include "compat.h"
 #include "ubd_kernel.h"
 
 #define UBD_VERSION "0.1.0"
@@ -273,7 +274,7 @@ struct ubd_disk *ubd_test_disk_add(const char *spec)
 	kvfree(s);
 	return d;
 }
-EXPORT_SYMBOL_NS_GPL(ubd_test_disk_add, UBD);
+UBD_EXPORT(ubd_test_disk_add);
 
 void ubd_test_disk_remove(struct ubd_disk *d)
 {
@@ -281,19 +282,19 @@ void ubd_test_disk_remove(struct ubd_disk *d)
 	ubd_disk_remove(d);
 	mutex_unlock(&ubd_devices_lock);
 }
-EXPORT_SYMBOL_NS_GPL(ubd_test_disk_remove, UBD);
+UBD_EXPORT(ubd_test_disk_remove);
 
 struct gendisk *ubd_test_gendisk(struct ubd_disk *d)
 {
 	return d->kq.disk;
 }
-EXPORT_SYMBOL_NS_GPL(ubd_test_gendisk, UBD);
+UBD_EXPORT(ubd_test_gendisk);
 
 void ubd_test_stats(struct ubd_disk *d, struct ubd_stats *to)
 {
 	ubd_queue_stats(d->kq.queue, to);
 }
-EXPORT_SYMBOL_NS_GPL(ubd_test_stats, UBD);
+UBD_EXPORT(ubd_test_stats);
 
 static void remove_devices(void)
 {
