@@ -28,13 +28,27 @@ check_symbols() {
 	complain "$1" "thread-local storage" "$(grep -E ' (__tls_get_addr|_ZTW|_ZTH)' <<<"$symbols" || true)"
 }
 
+# entries OBJECT SECTION: how many functions the section names
+entries() {
+	local size
+	size=$(readelf -SW "$1" | sed -nE "s/^.* \\$2 +[A-Z_]+ +[0-9a-f]+ [0-9a-f]+ ([0-9a-f]+) .*/\\1/p")
+	echo $((16#${size:-0} / 8))
+}
+
 # What runs before and after a program lies in sections of its own, and so do
-# thread-local variables. KASAN's and gcov's constructors have priorities of
-# theirs (99 and 100), and the kernel runs them.
+# thread-local variables. KASAN and gcov have constructors that the kernel runs:
+# of priority 99 and 100, or, in the plain section, named _sub_I_65535_.
 check_sections() {
+	local symbols kind
+	symbols=$(nm "$1")
 	complain "$1" "static constructors and destructors, thread-local storage" \
-		"$(readelf -SW "$1" | grep -oE ' \.(init_array|fini_array|ctors|dtors|preinit_array|tdata|tbss)[^ ]*' |
-			grep -vE '\.(init_array|fini_array|ctors|dtors)\.(00099|00100|65436|65435)$' || true)"
+		"$(readelf -SW "$1" | grep -oE ' \.((init_array|fini_array|ctors|dtors)\.[^ ]*|ctors|dtors|preinit_array|tdata|tbss)' |
+			grep -vE '\.(init_array|fini_array)\.(00099|00100)$' || true)"
+	for kind in I:init D:fini; do
+		if (($(entries "$1" ".${kind#*:}_array") > $(grep -c "_sub_${kind%:*}_65535_" <<<"$symbols"))); then
+			complain "$1" "static constructors and destructors" "a function in .${kind#*:}_array"
+		fi
+	done
 }
 
 check_relocations() {

@@ -239,7 +239,8 @@ size_t ubd_chunk_bytes(void);
 void ubd_queue_enqueue(struct ubd_queue *q, struct ubd_request *rq, bool last);
 void ubd_queue_commit(struct ubd_queue *q);
 void ubd_queue_interrupt(struct ubd_queue *q);
-void ubd_queue_timer(struct ubd_queue *q);
+/* Returns how many completions had come without an announcement. */
+ubd_u64 ubd_queue_timer(struct ubd_queue *q);
 /* `ms` after it came; true if the request is still not ended. */
 bool ubd_queue_timeout(struct ubd_queue *q, struct ubd_request *rq, ubd_u64 ms);
 void ubd_queue_stats(struct ubd_queue *q, struct ubd_stats *out);
@@ -307,6 +308,8 @@ long ubd_host_read_cmdline(char *to, size_t bytes);
 /* The wake-up eventfd and its relay; see host/relay.hh. -errno on failure. */
 int ubd_relay_start(void);
 void ubd_relay_stop(void);
+/* 1 if the helper was gone and runs again, 0 if it runs, -errno. */
+int ubd_relay_revive(void);
 /* Reads the eventfd once. Interrupt context. */
 void ubd_relay_ack(void);
 

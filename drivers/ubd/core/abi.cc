@@ -39,9 +39,9 @@ void ubd_queue_interrupt(ubd_queue *q)
 	queue(q).interrupt();
 }
 
-void ubd_queue_timer(ubd_queue *q)
+ubd_u64 ubd_queue_timer(ubd_queue *q)
 {
-	queue(q).timer();
+	return queue(q).timer();
 }
 
 bool ubd_queue_timeout(ubd_queue *q, ubd_request *rq, ubd_u64 ms)

@@ -15,8 +15,8 @@ using u32 = ubd_u32;
 using s32 = ubd_s32;
 using u64 = ubd_u64;
 
-// A broken invariant stops the kernel in a debug build and is logged in any:
-// going on after one would mean guessing about somebody's data.
+// A broken invariant stops the kernel: going on after one would mean guessing
+// about somebody's data.
 #define UBD_ASSERT(condition)                                                                                \
 	do {                                                                                                 \
 		if (__builtin_expect(!(condition), 0))                                                       \
@@ -77,14 +77,12 @@ enum ErrnoValue : int {
 	errno_acces = 13,
 	errno_fault = 14,
 	errno_busy = 16,
-	errno_exist = 17,
 	errno_nodev = 19,
 	errno_isdir = 21,
 	errno_inval = 22,
 	errno_fbig = 27,
 	errno_nospc = 28,
 	errno_rofs = 30,
-	errno_nametoolong = 36,
 	errno_nosys = 38,
 	errno_opnotsupp = 95,
 	errno_canceled = 125,

@@ -38,6 +38,7 @@ constexpr Words table[] = {
 	{29, "Illegal seek"},
 	{30, "Read-only file system"},
 	{36, "File name too long"},
+	{37, "No locks available"},
 	{38, "Function not implemented"},
 	{40, "Too many levels of symbolic links"},
 	{61, "No data available"},

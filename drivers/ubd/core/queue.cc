@@ -83,9 +83,10 @@ void Queue::interrupt()
 	serve(Reaper::interrupt);
 }
 
-void Queue::timer()
+u64 Queue::timer()
 {
 	Guard guard(*this);
+	const u64 before = stats_.missed_wakeups;
 	if (backoff_ms_ && timer_ms_ == backoff_ms_) // a pause was made
 		backoff_ms_ = min(backoff_ms_ * 2, last_backoff_ms);
 	timer_ms_ = 0;
@@ -94,6 +95,7 @@ void Queue::timer()
 		waiting_.push(later_.pop());
 	serve(Reaper::timer);
 	check_file();
+	return stats_.missed_wakeups - before;
 }
 
 bool Queue::timeout(Request &rq, u64 ms)
@@ -121,7 +123,7 @@ bool Queue::timeout(Request &rq, u64 ms)
 	}
 	ubd_k_log(UBD_LOG_WARN, true,
 		  "%s: %s: %s of %llu sectors at sector %llu has not ended for %llu ms: %u parts are with the host, "
-		  "%u are to be tried again%s; waiting on - look at the host's disk\n",
+		  "%u wait for the next try or for another flush%s; waiting on - look at the host's disk\n",
 		  config_.disk, config_.path, operation_name(rq.op), rq.bytes >> UBD_SECTOR_SHIFT, rq.sector, ms, with_host,
 		  waiting, h ? "" : ", none has begun (earlier requests are waited for)");
 	submit();
@@ -177,7 +179,7 @@ bool Queue::wait_for_host()
 		waiting_.push(later_.pop());
 	if (!waiting_.empty() || engine_.unsent())
 		return true;
-	if (!in_flight_)
+	if (!with_engine_)
 		return false;
 	engine_.wait();
 	return true;
@@ -341,6 +343,7 @@ void Queue::to_engine(Chunk &chunk)
 		return;
 	chunk.state = ChunkState::engine;
 	to_engine_++;
+	with_engine_++;
 	engine_.prepare(chunk);
 }
 
@@ -441,6 +444,7 @@ u32 Queue::reap(Reaper reaper)
 
 void Queue::complete(Chunk &chunk, s32 result)
 {
+	with_engine_--;
 	if (result < 0)
 		return complete_error(chunk, -result);
 	backoff_ms_ = 0;
@@ -619,7 +623,7 @@ void Queue::check_file()
 // Something is left that no announcement will bring: see that the timer does.
 void Queue::arm()
 {
-	bool refused = engine_.unsent() && in_flight_ <= engine_.unsent();
+	bool refused = engine_.unsent() && with_engine_ <= engine_.unsent();
 	if (!later_.empty() || refused) {
 		if (!backoff_ms_)
 			backoff_ms_ = first_backoff_ms;

@@ -56,8 +56,9 @@ public:
 	void commit();
 	// The engine announced completions. Interrupt context.
 	void interrupt();
-	// ubd_k_arm_timer() expired. Softirq context.
-	void timer();
+	// ubd_k_arm_timer() expired. Softirq context. Returns how many completions
+	// were there without an announcement.
+	u64 timer();
 	// The block layer finds that this request takes long: `ms` since it came.
 	// True if it is still not ended: wait on. Process context.
 	bool timeout(Request &rq, u64 ms);
@@ -118,6 +119,7 @@ private:
 	u64 next_ticket_ = 0; // for the next request
 	u64 served_ = 0;      // ticket of the request that is at the head
 	u64 to_engine_ = 0;   // prepare() calls ever made
+	u32 with_engine_ = 0; // prepared, and not yet back
 	u32 in_flight_ = 0;   // chunks that exist: the engine has them, or they wait
 	u32 retries_ = 0;     // immediate ones in this serve()
 	u32 timer_ms_ = 0;    // what the timer is armed for; 0: it is not

@@ -72,7 +72,7 @@ Error Device::open(int wake_fd, bool beside, u32 depth)
 	UBD_TRY(file_.open(request));
 	ignore_file_size_signal();
 	int fds[] = {file_.fd()};
-	Error e = engine_.open(depth, wake_fd, fds, 1);
+	Error e = engine_.open(depth, wake_fd, fds, 1, file_.sync_fd());
 	if (e)
 		ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: cannot set up io_uring: %s (%d); %s\n", disk_, shown_,
 			  errno_words(e.number), e.number, ring_remedy(e.number));

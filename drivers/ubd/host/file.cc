@@ -157,6 +157,7 @@ Error HostFile::open(const OpenRequest &r)
 	dev_ = st.st_dev;
 	ino_ = st.st_ino;
 	UBD_TRY(measure(r, st));
+	UBD_TRY(open_again(r));
 	return r.lock ? take_lock(r) : no_error;
 }
 
@@ -188,6 +189,21 @@ Error HostFile::open_fd(const OpenRequest &r)
 	if (fd < 0)
 		return refuse_errno(r, "cannot open the file", -fd, open_remedy(-fd));
 	fd_.reset(fd);
+	return no_error;
+}
+
+Error HostFile::open_again(const OpenRequest &r)
+{
+	if (read_only_)
+		return no_error;
+	// By the descriptor: the name may be another file's by now.
+	char path[40];
+	ubd_k_snprintf(path, sizeof(path), "/proc/self/fd/%d", fd_.get());
+	int fd = sys::open(path, O_CLOEXEC | O_NOCTTY | O_LARGEFILE | O_RDWR);
+	if (fd < 0)
+		return refuse_errno(r, "cannot open the file a second time, by /proc/self/fd", -fd,
+				    "mount /proc on the host and check its limit of open files (ulimit -n)");
+	sync_fd_.reset(fd);
 	return no_error;
 }
 
@@ -273,6 +289,7 @@ void HostFile::close()
 		(void)sys::call(SYS_fcntl, fd_.get(), F_OFD_SETLK, sys::arg(&lock));
 		locked_ = false;
 	}
+	sync_fd_.reset();
 	fd_.reset();
 }
 

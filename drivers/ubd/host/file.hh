@@ -32,6 +32,12 @@ public:
 	void close();
 
 	int fd() const { return fd_.get(); }
+	/*
+	 * A second opening of the same file, for writes with RWF_DSYNC. Linux
+	 * tells each opening of a failed write-back once: by one of their own,
+	 * such a write cannot take the news from an fdatasync, nor it from them.
+	 */
+	int sync_fd() const { return sync_fd_.get(); }
 	ByteCount size() const { return size_; }
 	bool read_only() const { return read_only_; }
 	u32 logical_block() const { return logical_block_; }   // bytes
@@ -44,10 +50,12 @@ public:
 private:
 	Error check_type(const OpenRequest &r, const struct stat &st);
 	Error open_fd(const OpenRequest &r);
+	Error open_again(const OpenRequest &r);
 	Error measure(const OpenRequest &r, const struct stat &st);
 	Error take_lock(const OpenRequest &r);
 
 	sys::Fd fd_;
+	sys::Fd sync_fd_;
 	ByteCount size_;
 	u64 dev_ = 0;
 	u64 ino_ = 0;

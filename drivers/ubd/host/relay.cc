@@ -90,6 +90,11 @@ int relay_main(void *argument)
 			return 1;
 		}
 	}
+	// A sandbox that forbids this would leave the guest without interrupts.
+	if (sys::call(SYS_pidfd_send_signal, process, 0, 0, 0) < 0) {
+		set_state(r, failed);
+		return 1;
+	}
 	set_state(r, running);
 	for (;;) {
 		epoll_event events[3];
@@ -158,9 +163,8 @@ int make_stack(Relay &r)
 	return check(sys::call(SYS_madvise, m, stack_bytes, MADV_DONTFORK));
 }
 
-int make_descriptors(Relay &r, sys::Fd &lifeline_read, sys::Fd &pidfd)
+int make_event(Relay &r)
 {
-	int pipe[2];
 	long n = sys::call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (n < 0)
 		return check(n);
@@ -169,7 +173,15 @@ int make_descriptors(Relay &r, sys::Fd &lifeline_read, sys::Fd &pidfd)
 	// terminal's, say) only later: a low number might still be registered.
 	if (n = sys::call(SYS_fcntl, r.event.get(), F_DUPFD_CLOEXEC, uncommon_fd); n >= 0)
 		r.event.reset(static_cast<int>(n));
-	if (n = sys::call(SYS_pipe2, sys::arg(pipe), O_CLOEXEC); n < 0)
+	r.event_fd = r.event.get();
+	return 0;
+}
+
+int make_lifeline(Relay &r, sys::Fd &lifeline_read, sys::Fd &pidfd)
+{
+	int pipe[2];
+	long n = sys::call(SYS_pipe2, sys::arg(pipe), O_CLOEXEC);
+	if (n < 0)
 		return check(n);
 	lifeline_read.reset(pipe[0]);
 	r.lifeline.reset(pipe[1]);
@@ -177,7 +189,6 @@ int make_descriptors(Relay &r, sys::Fd &lifeline_read, sys::Fd &pidfd)
 	if (n = sys::call(SYS_pidfd_open, r.parent, 0); n < 0)
 		return check(n);
 	pidfd.reset(static_cast<int>(n));
-	r.event_fd = r.event.get();
 	r.lifeline_read = lifeline_read.get();
 	r.pidfd = pidfd.get();
 	return 0;
@@ -205,6 +216,10 @@ int launch(Relay &r)
 	} pause{start_patience_ms / 1000, 0};
 	while (__atomic_load_n(&r.state, __ATOMIC_SEQ_CST) == starting) {
 		long n = sys::call(SYS_futex, sys::arg(&r.state), FUTEX_WAIT, starting, sys::arg(&pause));
+		// UML's clock interrupts the wait, which begins anew: look at the
+		// helper each time, it may have been killed by a sandbox.
+		if (sys::call(SYS_wait4, r.pid, 0, WNOHANG | __WALL) == r.pid)
+			return errno_perm;
 		if (n < 0 && n != -errno_intr && n != -errno_again) {
 			(void)sys::call(SYS_kill, r.pid, SIGKILL);
 			wait_for_end(r.pid);
@@ -218,14 +233,23 @@ int launch(Relay &r)
 	return 0;
 }
 
-int set_up(Relay &r)
+// Starts the helper; the eventfd and the stack are there.
+int start_helper(Relay &r)
 {
 	sys::Fd lifeline_read, pidfd;
-	if (int e = make_descriptors(r, lifeline_read, pidfd))
+	if (int e = make_lifeline(r, lifeline_read, pidfd))
+		return e;
+	r.state = starting;
+	return launch(r);
+}
+
+int set_up(Relay &r)
+{
+	if (int e = make_event(r))
 		return e;
 	if (int e = make_stack(r))
 		return e;
-	return launch(r);
+	return start_helper(r);
 }
 
 void tear_down(Relay *r)
@@ -252,6 +276,17 @@ int ubd_relay_start()
 	}
 	the_relay = r;
 	return r->event.get();
+}
+
+int ubd_relay_revive()
+{
+	using namespace ubd;
+	Relay *r = the_relay;
+	// Zero: it lives. Else it was just waited for, or was before.
+	if (!r || sys::call(SYS_wait4, r->pid, 0, WNOHANG | __WALL) == 0)
+		return 0;
+	int e = start_helper(*r);
+	return e ? -e : 1;
 }
 
 void ubd_relay_stop()

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "uring.hh"
 
+#include <fcntl.h>
 #include <linux/falloc.h>
 #include <sys/mman.h>
 
@@ -23,9 +24,10 @@ Error to_error(int result)
 
 } // namespace
 
-Error UringEngine::open(u32 depth, int wake_fd, const int *fds, u32 files)
+Error UringEngine::open(u32 depth, int wake_fd, const int *fds, u32 files, int sync_fd)
 {
 	UBD_ASSERT(files <= max_files);
+	sync_write_fd_ = sync_fd;
 	for (u32 i = 0; i < files; i++)
 		fds_[i] = fds[i];
 	// One submitter, who runs the ring's deferred work himself when he enters
@@ -67,7 +69,7 @@ void UringEngine::prepare(Chunk &chunk)
 {
 	io_uring_sqe *sqe = io_uring_get_sqe(&ring_);
 	UBD_ASSERT(sqe);
-	const int fd = fds_[chunk.file];
+	const int fd = chunk.op == HostOp::write_sync ? sync_write_fd_ : fds_[chunk.file];
 	auto *iov = reinterpret_cast<const iovec *>(chunk.iov + chunk.first);
 	const unsigned iovs = chunk.iovs - chunk.first;
 	switch (chunk.op) {
@@ -173,8 +175,11 @@ bool UringEngine::cancel(Chunk &chunk)
 
 bool UringEngine::file_removed() const
 {
-	struct stat st;
-	return sys::call(SYS_fstat, fds_[0], sys::arg(&st)) == 0 && st.st_nlink == 0;
+	// From what the host has cached: a file server that hangs must not stop us.
+	struct statx st;
+	return sys::call(SYS_statx, fds_[0], sys::arg(""), AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_NLINK,
+			 sys::arg(&st)) == 0 &&
+	       st.stx_nlink == 0;
 }
 
 void UringEngine::wait()

@@ -24,8 +24,9 @@ public:
 	UringEngine &operator=(const UringEngine &) = delete;
 
 	// Sets up a ring for `depth` chunks in flight that announces completions
-	// on `wake_fd`, for these descriptors of files. Process context.
-	Error open(u32 depth, int wake_fd, const int *fds, u32 files);
+	// on `wake_fd`, for these descriptors of files; writes with RWF_DSYNC go to
+	// the first file by `sync_fd`. Process context.
+	Error open(u32 depth, int wake_fd, const int *fds, u32 files, int sync_fd);
 	// Nothing may be in flight. Process context.
 	void close();
 
@@ -51,6 +52,7 @@ private:
 
 	io_uring ring_{};
 	int fds_[max_files]{-1, -1};
+	int sync_write_fd_ = -1;
 	u32 capacity_ = 0;
 	u32 cancels_ = 0; // in flight
 	bool opened_ = false;

@@ -268,6 +268,7 @@ static int add_gendisk(struct ubd_disk *d, const struct ubd_settings *s)
 	err = device_add_disk(d->pdev ? &d->pdev->dev : NULL, disk, ubd_attr_groups);
 	if (err) {
 		unlink_disk(d);
+		cancel_work_sync(&d->kq.limits_work);
 		d->kq.disk = NULL;
 		put_disk(disk);
 	}
@@ -358,8 +359,11 @@ struct ubd_disk *ubd_disk_add(const struct ubd_options *options, const struct ub
 	int err = -ENOMEM;
 
 	lockdep_assert_held(&ubd_devices_lock);
-	if (!d)
+	if (!d) {
+		pr_err("ubd%u: %s: no memory for the device; give the guest more (mem=)\n", options->index,
+		       options->shown);
 		return ERR_PTR(err);
+	}
 	INIT_LIST_HEAD(&d->link);
 	d->index = options->index;
 	d->options = *options;
@@ -387,6 +391,7 @@ void ubd_disk_remove(struct ubd_disk *d)
 	ubd_debugfs_remove(d);
 	del_gendisk(d->kq.disk);
 	unlink_disk(d);
+	cancel_work_sync(&d->kq.limits_work);
 	put_disk(d->kq.disk);
 	free_disk(d);
 }

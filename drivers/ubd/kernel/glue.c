@@ -41,7 +41,8 @@ static void kqueue_timer(struct timer_list *t)
 {
 	struct ubd_kqueue *k = container_of(t, struct ubd_kqueue, timer);
 
-	ubd_queue_timer(k->queue);
+	if (ubd_queue_timer(k->queue))
+		ubd_check_relay();
 }
 
 /* Process context: the queue's limits may be changed. */
@@ -118,6 +119,7 @@ void ubd_k_chunk_free(struct ubd_kqueue *k, void *chunk)
 u32 ubd_k_map(struct ubd_request *rq, struct ubd_iovec *iov, u32 max_iovs, u64 max_bytes, u64 *bytes)
 {
 	struct req_iterator *at = (struct req_iterator *)&rq->cursor;
+	const struct req_iterator start = *at;
 	u64 sum = 0;
 	u32 n = 0;
 
@@ -147,6 +149,11 @@ u32 ubd_k_map(struct ubd_request *rq, struct ubd_iovec *iov, u32 max_iovs, u64 m
 		}
 		sum += bv.bv_len;
 		bio_advance_iter_single(at->bio, &at->iter, bv.bv_len);
+	}
+	/* Pieces may end anywhere, a part of a request ends with a sector. */
+	if (sum % UBD_SECTOR_SIZE && sum < max_bytes) {
+		*at = start;
+		return ubd_k_map(rq, iov, max_iovs, round_down(sum, UBD_SECTOR_SIZE), bytes);
 	}
 	*bytes = sum;
 	return n;

@@ -54,8 +54,24 @@ static int device_param_set(const char *value, const struct kernel_param *kp)
 	return 0;
 }
 
+static void free_device_words(void)
+{
+	struct device_word *w, *next;
+
+	list_for_each_entry_safe(w, next, &device_words, link)
+		kvfree(w);
+	INIT_LIST_HEAD(&device_words);
+}
+
+/* Also when another parameter does not parse, and ubd_init() is not called. */
+static void device_param_free(void *unused)
+{
+	free_device_words();
+}
+
 static const struct kernel_param_ops device_param_ops = {
 	.set = device_param_set,
+	.free = device_param_free,
 };
 module_param_cb(device, &device_param_ops, NULL, 0);
 MODULE_PARM_DESC(device, "a device as on the UML command line: [ubd]<n><flags>=<file>[,<backing>[,<serial>]]; repeatable");
@@ -132,20 +148,16 @@ static void take_device_words(struct option_scratch *s)
 	list_for_each_entry_safe(w, next, &device_words, link) {
 		char *text = NULL;
 
-		if (strncmp(w->text, "ubd", 3))
+		if (strncmp(w->text, "ubd", 3)) {
 			text = kasprintf(GFP_KERNEL, "ubd%s", w->text);
+			if (!text) {
+				bad_option(w->text, w->bytes, "no memory; give the guest more (mem=)");
+				continue;
+			}
+		}
 		take_word(text ?: w->text, text ? strlen(text) : w->bytes, s);
 		kfree(text);
 	}
-}
-
-static void free_device_words(void)
-{
-	struct device_word *w, *next;
-
-	list_for_each_entry_safe(w, next, &device_words, link)
-		kvfree(w);
-	INIT_LIST_HEAD(&device_words);
 }
 
 static irqreturn_t wake_interrupt(int irq, void *unused)
@@ -160,7 +172,7 @@ static int start_relay(void)
 	int err = ubd_relay_start();
 
 	if (err < 0) {
-		pr_err("cannot start the completion relay on the host: error %d; check the host's limits on processes (ulimit -u)\n",
+		pr_err("cannot start the completion relay on the host: error %d; the host must allow clone, eventfd, pidfd and another process and some open files (ulimit -u, ulimit -n)\n",
 		       err);
 		return err;
 	}
@@ -172,6 +184,27 @@ static int start_relay(void)
 		ubd_relay_stop();
 	}
 	return err < 0 ? err : 0;
+}
+
+/* Completions came without an announcement: is there still who announces? */
+static void revive_relay(struct work_struct *unused)
+{
+	int err;
+
+	mutex_lock(&ubd_devices_lock);
+	err = wake_irq < 0 ? 0 : ubd_relay_revive();
+	mutex_unlock(&ubd_devices_lock);
+	if (err > 0)
+		pr_warn("the completion relay (process ubd-relay of the host) was killed; it runs again\n");
+	else if (err < 0)
+		pr_err("the completion relay (process ubd-relay of the host) was killed and cannot be started: error %d; disks are slow until it can: check the host's limits on processes (ulimit -u)\n",
+		       err);
+}
+static DECLARE_WORK(revive_work, revive_relay);
+
+void ubd_check_relay(void)
+{
+	schedule_work(&revive_work);
 }
 
 static void stop_relay(void)
@@ -237,8 +270,8 @@ static int check_parameters(void)
 		pr_err("queue_depth=%u is out of range; it goes from 1 to 1024\n", queue_depth);
 		return -EINVAL;
 	}
-	if (prefix && (!*prefix || strlen(prefix) > 16 || strpbrk(prefix, "/!. \t\n"))) {
-		pr_err("prefix=\"%s\" cannot be part of a disk name; use 1 to 16 letters\n", prefix);
+	if (prefix && (!*prefix || strlen(prefix) > 15 || strpbrk(prefix, "/!. \t\n"))) {
+		pr_err("prefix=\"%s\" cannot be part of a disk name; use 1 to 15 letters\n", prefix);
 		return -EINVAL;
 	}
 	settings.queue_depth = queue_depth;
@@ -333,6 +366,7 @@ static int __init ubd_init(void)
 
 out_devices:
 	remove_devices();
+	cancel_work_sync(&revive_work);
 out_relay:
 	ubd_debugfs_exit();
 	stop_relay();
@@ -349,6 +383,7 @@ static void __exit ubd_exit(void)
 {
 	unregister_reboot_notifier(&reboot_notifier);
 	remove_devices();
+	cancel_work_sync(&revive_work);
 	ubd_debugfs_exit();
 	stop_relay();
 	release_major();

@@ -46,6 +46,8 @@ struct ubd_disk {
 
 /* main.c */
 extern struct mutex ubd_devices_lock;
+/* Sees to it, later, that the relay runs. Any context. */
+void ubd_check_relay(void);
 struct ubd_settings {
 	const char *prefix;
 	int major;
