@@ -72,6 +72,10 @@ below_the_frame() {
 		/\tmov +%rsp,%rbp/ { framed = 1; frame = 0; next }
 		/\tpush/ { frame += 8; next }
 		/\tsub +\$0x[0-9a-f]+,%rsp/ { frame += value($0); next }
+		# 128 bytes are subtracted by adding -128, which is shorter.
+		/\tadd +\$0xffffffffff[0-9a-f]+,%rsp/ {
+			sub(/\$0xffffffffff/, "$0x"); frame += 16777216 - value($0); next
+		}
 		/\t(sub|and|lea) .*,%rsp$/ { moving = 1; next }
 		framed && !moving && !/\tlea/ && match($0, /[ ,]-0x[0-9a-f]+\(%rbp[,)]/) {
 			reach = substr($0, RSTART + 4, RLENGTH - 4); sub(/\(.*/, "", reach)
