@@ -537,9 +537,8 @@ void ScriptEngine::wait()
 	waits++;
 	if (dones_)
 		return;
-	if (!hosts_)
-		ubd_test_stop("core waits for the host, which has nothing");
-	complete(0);
+	if (hosts_) // else 100 ms pass
+		complete(0);
 }
 
 s32 ScriptEngine::scripted(HostOp op)

@@ -43,7 +43,7 @@ public:
 	// Asks the host to give a chunk back early; false if that cannot be
 	// asked now. The chunk comes back from reap() in any case.
 	virtual bool cancel(Chunk &chunk) = 0;
-	// Waits until reap() has something, or a signal came.
+	// Waits until reap() has something, 100 ms at most.
 	virtual void wait() = 0;
 
 	// Completions that the host found no room for, ever: must stay 0.

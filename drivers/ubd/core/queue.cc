@@ -17,6 +17,10 @@ constexpr u32 last_backoff_ms = 1000;
 // Chunks tried again within one serve() before a pause is made.
 constexpr u32 max_immediate_retries = 64;
 
+// In synchronous mode: waits of 100 ms in which nothing came, since something
+// was done.
+constexpr u32 max_futile_waits = 100;
+
 constexpr u64 sectors(ByteCount n)
 {
 	return n.value >> UBD_SECTOR_SHIFT;
@@ -126,8 +130,8 @@ bool Queue::timeout(Request &rq, u64 ms)
 		  "%u wait for the next try or for another flush%s; waiting on - look at the host's disk\n",
 		  config_.disk, config_.path, operation_name(rq.op), rq.bytes >> UBD_SECTOR_SHIFT, rq.sector, ms, with_host,
 		  waiting, h ? "" : ", none has begun (earlier requests are waited for)");
-	submit();
-	return true;
+	serve(Reaper::submitter); // the cancels, and what they make room for
+	return !rq.done;
 }
 
 void Queue::go_synchronous()
@@ -172,17 +176,30 @@ void Queue::serve(Reaper reaper)
 	arm();
 }
 
-// Without announcements: waits here. False if nothing is left to wait for.
+/*
+ * Without announcements: waits here, when nothing else can be done. False if
+ * nothing is left to wait for, or the host does nothing for long: then the
+ * guest, which is about to end, shall not hang for ever.
+ */
 bool Queue::wait_for_host()
 {
-	while (!later_.empty())
-		waiting_.push(later_.pop());
-	if (!waiting_.empty() || engine_.unsent())
-		return true;
-	if (!with_engine_)
+	if (gave_up_ || (!with_engine_ && waiting_.empty() && later_.empty()))
 		return false;
 	engine_.wait();
-	return true;
+	if (reap(Reaper::submitter))
+		return true;
+	// A whole pause: who was to wait for one has done so.
+	retries_ = 0;
+	while (!later_.empty())
+		waiting_.push(later_.pop());
+	if (++futile_waits_ < max_futile_waits)
+		return true;
+	gave_up_ = true;
+	ubd_k_log(UBD_LOG_ERROR, false,
+		  "%s: %s: the host does not complete I/O; the guest ends without it: what was not written is lost - look "
+		  "at the host's disk\n",
+		  config_.disk, config_.path);
+	return false;
 }
 
 // Makes chunks for as much as memory, ring and completion space allow. Returns
@@ -448,6 +465,7 @@ void Queue::complete(Chunk &chunk, s32 result)
 	if (result < 0)
 		return complete_error(chunk, -result);
 	backoff_ms_ = 0;
+	futile_waits_ = 0;
 	if (chunk.op == HostOp::sync) {
 		stats_.host_syncs++;
 		return end_sync(chunk, UBD_STATUS_OK);
@@ -512,6 +530,7 @@ void Queue::complete_error(Chunk &chunk, int error)
 		fail(chunk, UBD_STATUS_NOTSUPP);
 		return finish_chunk(chunk);
 	case Verdict::fail:
+		futile_waits_ = 0;
 		report(chunk, error);
 		if (loses_durability(chunk.op, error))
 			durability_lost(error);

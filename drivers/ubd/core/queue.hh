@@ -127,6 +127,8 @@ private:
 	bool active_ = false; // requests came since the timer looked
 	bool ending_ = false;
 	bool synchronous_ = false;
+	bool gave_up_ = false;	// waiting, in synchronous mode
+	u32 futile_waits_ = 0;
 	bool no_punch_ = false; // the host's file system cannot
 	bool no_zero_ = false;
 	bool sync_failed_ = false;

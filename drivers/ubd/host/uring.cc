@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <poll.h>
 #include <sys/mman.h>
 
 #include "sys.hh"
@@ -184,8 +185,16 @@ bool UringEngine::file_removed() const
 
 void UringEngine::wait()
 {
-	io_uring_cqe *cqe;
-	(void)io_uring_wait_cqe(&ring_, &cqe);
+	// A ring is readable when it has completions, or work that will make some.
+	struct pollfd p {
+	};
+	p.fd = ring_.ring_fd;
+	p.events = POLLIN;
+	struct {
+		long sec, nsec;
+	} rest{0, 100 * 1000 * 1000}; // the host writes back what is left after a signal
+	while (sys::call(SYS_ppoll, sys::arg(&p), 1, sys::arg(&rest)) == -errno_intr)
+		;
 }
 
 } // namespace ubd

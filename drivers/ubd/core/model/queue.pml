@@ -95,6 +95,8 @@ byte all_ended;
 /* states that the search must reach */
 bool saw_reserve, saw_second_look, saw_taskrun_look, saw_full;
 
+#define ended_dry (all_ended == REQUESTS && pool == 0 && pool_out == 0 && saw_reserve)
+
 /* -- lock: interrupts are off while it is held, so who has it is not disturbed */
 inline lock()
 {

@@ -1,0 +1,302 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Errors of the host on demand, under the debug kernel: each goes to the one who
+# asked, with a message; what passes by itself is never seen; nobody hangs.
+. "$(dirname "$0")/lib.sh"
+
+default_limit=180
+expected_complaint='Buffer I/O error|I/O error, dev|EXT4-fs'
+
+# a.img, full of a pattern, and b.img, for a guest of the debug kernel
+two_disks() {
+	use_debug
+	image a.img 16M >/dev/null
+	image b.img 16M >/dev/null
+	"$tool" pattern write a.img 0 32768 1
+}
+
+io_error='Input/output error'
+
+test_read_error() {
+	two_disks
+	guest one "ubd0=$work/a.img" "ubd1=$work/b.img" <<-'EOF'
+		load
+		fault ubda 'read errno=5 times=1'
+		refused dd if=/dev/ubda of=/dev/null bs=4k count=1 iflag=direct 2>$work/dd
+		grep -q 'Input/output error' $work/dd || die 'the guest was not told'
+		"$tool" pattern check /dev/ubda 0 32768 1
+		fault ubda 'read errno=5'
+		"$tool" pattern write /dev/ubdb 0 8192 2
+		"$tool" pattern check /dev/ubdb 0 8192 2
+		fault ubda off
+		"$tool" pattern check /dev/ubda 0 32768 1
+		unload
+	EOF
+	expect_log one "ubda: $work/a.img: read of 8 sectors at sector 0 failed: $io_error \(5\); check the host"
+	expect_silent one 'ubdb: .*failed'
+}
+
+test_write_error() {
+	two_disks
+	guest one "ubd0=$work/a.img" "ubd1=$work/b.img" <<-'EOF'
+		load
+		fault ubda 'write errno=5'
+		refused dd if=/dev/zero of=/dev/ubda bs=64k count=4 seek=8 oflag=direct 2>$work/dd
+		grep -q 'Input/output error' $work/dd || die 'the guest was not told'
+		"$tool" pattern write /dev/ubdb 0 8192 2
+		fault ubda off
+		blockdev --flushbufs /dev/ubda
+		"$tool" pattern check /dev/ubda 0 32768 1
+		"$tool" pattern write /dev/ubda 0 32768 3
+		"$tool" pattern check /dev/ubda 0 32768 3
+		fault ubda 'write errno=28 times=1'
+		refused dd if=/dev/zero of=/dev/ubda bs=64k count=1 oflag=direct 2>$work/dd
+		grep -q 'No space left on device' $work/dd || die 'no space is not named so'
+		unload
+	EOF
+	expect_log one "ubda: $work/a.img: write of .* failed: $io_error \(5\); check the host"
+	expect_log one "ubda: $work/a.img: write of .* failed: No space left on device \(28\); free space"
+	expect_silent one 'ubdb: .*failed'
+	"$tool" pattern check "$work/b.img" 0 8192 2
+}
+
+# After a sync that failed no later one proves anything.
+test_sync_error_stays() {
+	two_disks
+	guest one "ubd0=$work/a.img" "ubd1=$work/b.img" <<-'EOF'
+		load
+		fault ubda 'sync errno=5 times=1'
+		refused dd if=/dev/zero of=/dev/ubda bs=4k count=1 seek=100 oflag=direct conv=fsync
+		fault ubda off
+		refused dd if=/dev/zero of=/dev/ubda bs=4k count=1 seek=200 oflag=direct conv=fsync
+		refused "$tool" syncs /dev/ubda 1 sync
+		refused "$tool" syncs /dev/ubda 1 fua
+		refused blkdiscard -z -o 1M -l 1M /dev/ubda
+		# What is readable stays readable.
+		"$tool" pattern check /dev/ubda 0 800 1
+		"$tool" pattern check /dev/ubda 808 792 1
+		"$tool" syncs /dev/ubdb 3 sync
+		unload
+		load
+		"$tool" syncs /dev/ubda 1 sync
+		unload
+	EOF
+	expect_once one "ubda: $work/a.img: the host failed to make data durable: $io_error \(5\); .*copy what you need"
+	expect_silent one 'ubdb: .*failed'
+}
+
+# FUA: a write that should have been durable and was not.
+test_fua_error_stays() {
+	two_disks
+	guest one "ubd0=$work/a.img" <<-'EOF'
+		load
+		fault ubda 'write_sync errno=5 times=1'
+		refused "$tool" syncs /dev/ubda 1 fua
+		fault ubda off
+		refused "$tool" syncs /dev/ubda 1 sync
+		"$tool" pattern check /dev/ubda 8 1000 1
+		unload
+	EOF
+	expect_once one 'ubda: .*the host failed to make data durable'
+}
+
+# No space for a FUA write is no loss: it was never taken.
+test_fua_no_space() {
+	two_disks
+	guest one "ubd0=$work/a.img" <<-'EOF'
+		load
+		fault ubda 'write_sync errno=28 times=1'
+		refused "$tool" syncs /dev/ubda 1 fua
+		"$tool" syncs /dev/ubda 5 fua
+		"$tool" syncs /dev/ubda 5 sync
+		unload
+	EOF
+	expect_silent one 'make data durable'
+}
+
+# What passes by itself: short transfers, EINTR, EAGAIN, a host that is busy.
+test_transient() {
+	two_disks
+	guest one "ubd0=$work/a.img" <<-'EOF'
+		load
+		turn() {
+			fault ubda "$1"
+			"$tool" pattern write /dev/ubda 0 16384 $2
+			blockdev --flushbufs /dev/ubda
+			"$tool" pattern check /dev/ubda 0 16384 $2
+			"$tool" pattern check /dev/ubda 16384 16384 1
+			"$tool" syncs /dev/ubda 2 fua
+			same "errors with '$1'" "$(stat_of ubda errors)" 0
+			fault ubda off
+		}
+		turn 'any short' 2
+		turn 'write errno=4 every=2' 3
+		turn 'read errno=11 every=3' 4
+		turn 'any errno=4 every=5' 5
+		turn 'write errno=11 times=30' 6
+		turn 'submit errno=16 every=2' 7
+		turn 'submit errno=11 times=20' 8
+		turn 'submit errno=4 every=2' 9
+		turn 'submit errno=12 times=10' 10
+		turn 'sync errno=4 times=3' 11
+		[ "$(stat_of ubda chunks_continued)" -gt 0 ] || die 'no short transfer was continued'
+		[ "$(stat_of ubda chunks_retried)" -gt 0 ] || die 'nothing was tried again'
+		[ "$(stat_of ubda submit_retries)" -gt 0 ] || die 'nothing was submitted again'
+		same 'in flight' "$(stat_of ubda in_flight)" 0
+		unload
+	EOF
+	expect_silent one 'ubda: .*failed'
+}
+
+# A host that punches no holes: no discard any more, zeros another way.
+test_no_punch() {
+	two_disks
+	guest one "ubd0=$work/a.img" <<-'EOF'
+		load
+		fault ubda 'punch errno=95'
+		# The kernel takes it as done: to discard is advice.
+		blkdiscard -o 0 -l 1M /dev/ubda || true
+		"$tool" pattern check /dev/ubda 0 32768 1
+		"$tool" zero /dev/ubda 1001 3001 punch
+		blkdiscard -z -o 4M -l 4M /dev/ubda
+		"$tool" zeros /dev/ubda 1001 3001
+		"$tool" zeros /dev/ubda 8192 8192
+		"$tool" pattern check /dev/ubda 16384 16384 1
+		sleep 0.2
+		same discard_max "$(cat /sys/block/ubda/queue/discard_max_bytes)" 0
+		unload
+		load
+		fault ubda 'zero errno=95'
+		"$tool" zero /dev/ubda 20001 3001 zero
+		"$tool" zeros /dev/ubda 20001 3001
+		"$tool" pattern check /dev/ubda 23002 9766 1
+		same errors "$(stat_of ubda errors)" 0
+		unload
+	EOF
+	expect_silent one 'ubda: .*failed'
+}
+
+# A request that the host does not answer: told by name, waited for, and
+# completed with the right data.
+test_timeout() {
+	two_disks
+	guest one "ubd0=$work/a.img" "ubd1=$work/b.img" <<-'EOF'
+		load
+		echo 1000 >/sys/block/ubda/queue/io_timeout
+		fault ubda 'write drop times=2'
+		"$tool" pattern write /dev/ubda 0 8192 5 &
+		writer=$!
+		sleep 4
+		kill -0 $writer || die 'the request ended by itself'
+		[ "$(stat_of ubda timeouts)" -gt 0 ] || die 'no timeout was counted'
+		"$tool" pattern write /dev/ubdb 0 8192 6
+		fault ubda off
+		wait $writer
+		blockdev --flushbufs /dev/ubda
+		"$tool" pattern check /dev/ubda 0 8192 5
+		"$tool" pattern check /dev/ubda 8192 24576 1
+		fault ubda 'read drop times=1'
+		dd if=/dev/ubda of=$work/read bs=64k count=1 skip=64 iflag=direct status=none &
+		reader=$!
+		sleep 3
+		kill -0 $reader || die 'the read ended by itself'
+		fault ubda off
+		wait $reader
+		cmp $work/read <(dd if=$work/a.img bs=64k skip=64 count=1 status=none)
+		fault ubda 'sync drop times=1'
+		"$tool" syncs /dev/ubda 1 sync &
+		syncer=$!
+		sleep 3
+		fault ubda off
+		wait $syncer
+		same 'in flight' "$(stat_of ubda in_flight)" 0
+		same errors "$(stat_of ubda errors)" 0
+		unload
+	EOF
+	expect_log one "ubda: $work/a.img: write of [0-9]+ sectors at sector [0-9]+ has not ended for [0-9]+ ms: .*look at the host's disk"
+	expect_log one "ubda: $work/a.img: read of 128 sectors at sector 8192 has not ended for"
+	expect_log one "ubda: $work/a.img: flush .*has not ended for"
+	expect_silent one 'ubdb: .*has not ended'
+}
+
+# The same with the time that it has by default.
+limit[timeout_30s]=240
+property[timeout_30s]=full
+test_timeout_30s() {
+	patience=180
+	two_disks
+	guest one "ubd0=$work/a.img" <<-'EOF'
+		load
+		fault ubda 'write drop times=1'
+		"$tool" pattern write /dev/ubda 0 8192 5 &
+		sleep 70
+		fault ubda off
+		wait $!
+		"$tool" pattern check /dev/ubda 0 8192 5
+		unload
+	EOF
+	expect_log one 'ubda: .*write of .* has not ended for 3[0-9]{4} ms'
+}
+
+# Guest memory runs dry in the atomic pools: slower, never wrong, never stuck.
+test_no_memory() {
+	two_disks
+	expected_complaint='FAULT_INJECTION|Call Trace|fail_dump|Buffer I/O error'
+	guest one "ubd0=$work/a.img" <<-'EOF'
+		load queue_depth=128
+		d=/sys/kernel/debug/failslab
+		echo 100 >$d/probability
+		echo -1 >$d/times
+		echo 0 >$d/verbose
+		echo 1 >$d/cache-filter
+		echo N >$d/ignore-gfp-wait
+		for cache in ubd_header ubd_chunk; do
+			[ ! -e /sys/kernel/slab/$cache/failslab ] || echo 1 >/sys/kernel/slab/$cache/failslab
+		done
+		fio --thread --verify=crc32c --verify_state_save=0 --filename=/dev/ubda --direct=1 --rw=randwrite \
+			--bsrange=512-256k --size=16M --ioengine=libaio --iodepth=64 --name=dry --output=$work/fio.out ||
+			die "$(tail -n 5 $work/fio.out)"
+		echo "reserves: $(stat_of ubda header_reserve_uses) headers, $(stat_of ubda chunk_reserve_uses) chunks"
+		echo 0 >$d/probability
+		same errors "$(stat_of ubda errors)" 0
+		same 'in flight' "$(stat_of ubda in_flight)" 0
+		unload
+	EOF
+}
+
+# The host's disk hangs, and the guest wants to reboot: it must not hang with it
+# without a word.
+test_reboot_with_hanging_host() {
+	two_disks
+	patience=60
+	guest_start one "ubd0=$work/a.img" "ubd1=$work/b.img" <<-'EOF'
+		if [ -e $work/second ]; then
+			exit 0
+		fi
+		touch $work/second
+		load
+		fault ubda 'write drop times=1'
+		dd if=/dev/zero of=/dev/ubda bs=64k count=1 oflag=direct status=none &
+		sleep 1
+		"$tool" power restart
+	EOF
+	guest_wait one
+	expect_log one 'ubda: .*(has not ended|still with the host|hang)'
+}
+
+# What is no rule is refused, and changes none.
+test_bad_fault_text() {
+	two_disks
+	guest one "ubd0=$work/a.img" <<-'EOF'
+		load
+		for text in '' 'read' 'read errno=' 'read errno=0' 'read errno=5000' 'what errno=5' 'off on' \
+			'submit drop' 'read short every=0' "$(printf 'x%.0s' {1..200})"; do
+			refused fault ubda "$text"
+		done
+		"$tool" pattern check /dev/ubda 0 32768 1
+		unload
+	EOF
+}
+
+run_tests "$@"

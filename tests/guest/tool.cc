@@ -1,0 +1,565 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What the guest tests need and no common program does. Runs on the host and,
+ * the host's root being the guest's, in the guest. Each command is explained
+ * where its function is; a wrong result ends with status 1 and says why.
+ */
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/cdrom.h>
+#include <linux/falloc.h>
+#include <linux/filter.h>
+#include <linux/fs.h>
+#include <linux/hdreg.h>
+#include <linux/reboot.h>
+#include <linux/seccomp.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+namespace {
+
+using u8 = uint8_t;
+using u32 = uint32_t;
+using u64 = uint64_t;
+
+constexpr size_t sector_bytes = 512;
+
+[[noreturn]] void die(const std::string &what)
+{
+	fprintf(stderr, "tool: %s: %s\n", what.c_str(), strerror(errno));
+	exit(1);
+}
+
+[[noreturn]] void wrong(const std::string &what)
+{
+	fprintf(stderr, "tool: %s\n", what.c_str());
+	exit(1);
+}
+
+int open_or_die(const char *path, int flags)
+{
+	int fd = open(path, flags | O_CLOEXEC, 0666);
+	if (fd < 0)
+		die(path);
+	return fd;
+}
+
+u64 number(const char *text)
+{
+	char *end;
+	u64 n = strtoull(text, &end, 0);
+	if (*end || end == text)
+		wrong(std::string(text) + " is no number");
+	return n;
+}
+
+struct Freer {
+	void operator()(void *p) const { free(p); }
+};
+using Buffer = std::unique_ptr<u8[], Freer>;
+
+Buffer aligned(size_t bytes)
+{
+	void *p = nullptr;
+	if (posix_memalign(&p, 4096, bytes))
+		wrong("no memory");
+	memset(p, 0, bytes);
+	return Buffer(static_cast<u8 *>(p));
+}
+
+u64 mix(u64 x)
+{
+	x ^= x >> 33;
+	x *= 0xff51afd7ed558ccdull;
+	x ^= x >> 33;
+	x *= 0xc4ceb9fe1a85ec53ull;
+	return x ^ x >> 33;
+}
+
+// A sector that says by itself which it is and of which record.
+void make_sector(u8 *to, u64 record, u64 sector)
+{
+	auto *word = reinterpret_cast<u64 *>(to);
+	word[0] = record;
+	word[1] = sector;
+	for (size_t i = 2; i < sector_bytes / 8; i++)
+		word[i] = mix(record * 0x10001 + sector * 977 + i);
+}
+
+bool is_zero(const u8 *p, size_t bytes)
+{
+	return !p[0] && !memcmp(p, p + 1, bytes - 1);
+}
+
+constexpr u64 record_sectors = 16;
+constexpr size_t record_bytes = record_sectors * sector_bytes;
+constexpr u64 record_slots = 512;
+
+/*
+ * records write DEVICE ACK [COUNT]
+ * Writes numbered records, from 1, round and round over the first 4 MiB. Each
+ * is made durable; then its number goes to the file ACK (on the host).
+ */
+int write_records(const char *device, const char *ack_file, u64 count)
+{
+	int fd = open_or_die(device, O_RDWR | O_DIRECT);
+	int ack = open_or_die(ack_file, O_WRONLY | O_CREAT | O_TRUNC);
+	Buffer b = aligned(record_bytes);
+	for (u64 n = 1; n <= count; n++) {
+		for (u64 s = 0; s < record_sectors; s++)
+			make_sector(b.get() + s * sector_bytes, n, s);
+		if (pwrite(fd, b.get(), record_bytes, static_cast<off_t>(n % record_slots * record_bytes)) !=
+		    static_cast<ssize_t>(record_bytes))
+			die(device);
+		if (fdatasync(fd))
+			die("fdatasync");
+		std::string text = std::to_string(n) + "\n";
+		if (pwrite(ack, text.data(), text.size(), 0) < 0)
+			die(ack_file);
+	}
+	return 0;
+}
+
+/*
+ * records verify DEVICE ACKED
+ * Each sector is that of the last durable record of its place, or of one later,
+ * never anything else.
+ */
+int verify_records(const char *device, u64 acked)
+{
+	int fd = open_or_die(device, O_RDONLY);
+	Buffer b = aligned(record_bytes), want = aligned(sector_bytes);
+	u64 newest = 0;
+	for (u64 slot = 0; slot < record_slots; slot++) {
+		if (pread(fd, b.get(), record_bytes, static_cast<off_t>(slot * record_bytes)) !=
+		    static_cast<ssize_t>(record_bytes))
+			die(device);
+		u64 least = acked < slot ? 0 : acked - (acked - slot) % record_slots;
+		for (u64 s = 0; s < record_sectors; s++) {
+			const u8 *p = b.get() + s * sector_bytes;
+			u64 record = *reinterpret_cast<const u64 *>(p);
+			if (!record && !least && is_zero(p, sector_bytes))
+				continue;
+			make_sector(want.get(), record, s);
+			if (memcmp(p, want.get(), sector_bytes) || record % record_slots != slot)
+				wrong("slot " + std::to_string(slot) + " sector " + std::to_string(s) + " is no sector of a record");
+			if (record < least)
+				wrong("slot " + std::to_string(slot) + " sector " + std::to_string(s) + " is of record " +
+				      std::to_string(record) + ", but " + std::to_string(least) + " was durable");
+			newest = record > newest ? record : newest;
+		}
+	}
+	printf("records: %llu durable, newest found %llu\n", static_cast<unsigned long long>(acked),
+	       static_cast<unsigned long long>(newest));
+	return 0;
+}
+
+/*
+ * hog MIB ROUNDS
+ * Fills that much memory, then reads it and fills it anew, again and again.
+ */
+int hog(u64 mib, u64 rounds)
+{
+	constexpr size_t page = 4096;
+	const u64 pages = (mib << 20) / page;
+	void *m = mmap(nullptr, mib << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (m == MAP_FAILED)
+		die("mmap");
+	auto *base = static_cast<u64 *>(m);
+	for (u64 round = 0; round <= rounds; round++)
+		for (u64 i = 0; i < pages; i++) {
+			u64 *p = base + i * page / 8;
+			// Some other order each time: not only long runs.
+			for (size_t w = 0; w < page / 8; w++) {
+				if (round && p[w] != mix(i * 512 + w + round * 7919))
+					wrong("page " + std::to_string(i) + " is not what was stored there");
+				p[w] = mix(i * 512 + w + (round + 1) * 7919);
+			}
+		}
+	return 0;
+}
+
+/*
+ * syncs DEVICE COUNT sync|fua
+ * Writes COUNT blocks, each made durable by fdatasync or by RWF_DSYNC.
+ */
+int syncs(const char *device, u64 count, bool fua)
+{
+	int fd = open_or_die(device, O_RDWR | O_DIRECT);
+	Buffer b = aligned(4096);
+	iovec v{b.get(), 4096};
+	for (u64 i = 0; i < count; i++) {
+		memset(b.get(), static_cast<int>(i + 1), 4096);
+		off_t at = static_cast<off_t>(i * 4096);
+		if (pwritev2(fd, &v, 1, at, fua ? RWF_DSYNC : 0) != 4096)
+			die("write");
+		if (!fua && fdatasync(fd))
+			die("fdatasync");
+	}
+	return 0;
+}
+
+// lock-wait FILE SECONDS: a lock on it can be had within that time
+int lock_wait(const char *path, u64 seconds)
+{
+	int fd = open_or_die(path, O_RDWR);
+	struct flock l {};
+	l.l_type = F_WRLCK;
+	for (u64 tries = 0; tries <= seconds * 20; tries++) {
+		if (!fcntl(fd, F_OFD_SETLK, &l))
+			return 0;
+		usleep(50000);
+	}
+	return 1;
+}
+
+// lock-hold FILE MARK: takes the lock, makes the file MARK, and stays
+int lock_hold(const char *path, const char *mark)
+{
+	int fd = open_or_die(path, O_RDWR);
+	struct flock l {};
+	l.l_type = F_WRLCK;
+	if (fcntl(fd, F_SETLK, &l))
+		die("lock");
+	close(open_or_die(mark, O_CREAT | O_WRONLY));
+	for (;;)
+		pause();
+}
+
+// identity DEVICE: what HDIO_GET_IDENTITY, HDIO_GETGEO and CDROMVOLREAD say
+int identity(const char *device)
+{
+	int fd = open_or_die(device, O_RDONLY);
+	u8 id[512];
+	if (ioctl(fd, HDIO_GET_IDENTITY, id))
+		die("HDIO_GET_IDENTITY");
+	// Strings are words with their bytes swapped, padded with blanks.
+	auto text = [&](size_t at, size_t bytes) {
+		std::string s;
+		for (size_t i = 0; i < bytes; i++)
+			s += static_cast<char>(id[(at + i) ^ 1]);
+		while (!s.empty() && s.back() == ' ')
+			s.pop_back();
+		return s;
+	};
+	printf("serial %s\nmodel %s\nrevision %s\n", text(20, 20).c_str(), text(54, 40).c_str(), text(46, 8).c_str());
+	printf("identity cylinders %u\n", id[2] | id[3] << 8);
+	hd_geometry g{};
+	if (ioctl(fd, HDIO_GETGEO, &g))
+		die("HDIO_GETGEO");
+	printf("geometry %u %u %u start %lu\n", g.cylinders, g.heads, g.sectors, g.start);
+	cdrom_volctrl v{};
+	if (!ioctl(fd, CDROMVOLREAD, &v))
+		printf("volume %u\n", v.channel0);
+	return 0;
+}
+
+u32 crc32(const u8 *p, size_t bytes)
+{
+	u32 c = ~0u;
+	for (size_t i = 0; i < bytes; i++) {
+		c ^= p[i];
+		for (int k = 0; k < 8; k++)
+			c = c >> 1 ^ (c & 1 ? 0xedb88320u : 0);
+	}
+	return ~c;
+}
+
+void put(u8 *to, u64 value, int bytes)
+{
+	for (int i = 0; i < bytes; i++, value >>= 8)
+		to[i] = static_cast<u8>(value);
+}
+
+void write_at(int fd, const u8 *p, size_t bytes, u64 sector)
+{
+	if (pwrite(fd, p, bytes, static_cast<off_t>(sector * sector_bytes)) != static_cast<ssize_t>(bytes))
+		die("write");
+}
+
+void mbr_entry(u8 *sector, int slot, u8 type, u32 start, u32 count)
+{
+	u8 *e = sector + 446 + 16 * slot;
+	e[4] = type;
+	put(e + 8, start, 4);
+	put(e + 12, count, 4);
+	sector[510] = 0x55;
+	sector[511] = 0xaa;
+}
+
+/*
+ * mbr IMAGE: two primary partitions (2048 + 65536, 67584 + 65536 sectors) and
+ * an extended one with three logical ones of 8192 sectors each
+ */
+int write_mbr(const char *image)
+{
+	int fd = open_or_die(image, O_RDWR);
+	u8 s[sector_bytes] = {};
+	constexpr u32 extended = 133120, step = 10240;
+	mbr_entry(s, 0, 0x83, 2048, 65536);
+	mbr_entry(s, 1, 0x83, 67584, 65536);
+	mbr_entry(s, 2, 0x05, extended, 3 * step);
+	write_at(fd, s, sizeof(s), 0);
+	for (u32 i = 0; i < 3; i++) {
+		u8 e[sector_bytes] = {};
+		mbr_entry(e, 0, 0x83, 2048, 8192);
+		if (i < 2)
+			mbr_entry(e, 1, 0x05, (i + 1) * step, step);
+		write_at(fd, e, sizeof(e), extended + i * step);
+	}
+	return 0;
+}
+
+// gpt IMAGE COUNT: COUNT partitions of 2048 sectors each from sector 2048 on
+int write_gpt(const char *image, u64 count)
+{
+	int fd = open_or_die(image, O_RDWR);
+	const u64 end = static_cast<u64>(lseek(fd, 0, SEEK_END)) / sector_bytes - 1;
+	std::vector<u8> entries(128 * 128);
+	for (u64 i = 0; i < count; i++) {
+		u8 *e = entries.data() + i * 128;
+		memset(e, 0x11, 16);	      // some type
+		put(e + 16, mix(i + 1), 8); // some number of its own
+		put(e + 24, i + 1, 8);
+		put(e + 32, 2048 + i * 2048, 8);
+		put(e + 40, 2048 + i * 2048 + 2047, 8);
+	}
+	u8 mbr[sector_bytes] = {};
+	mbr_entry(mbr, 0, 0xee, 1, static_cast<u32>(end));
+	write_at(fd, mbr, sizeof(mbr), 0);
+	for (bool backup : {false, true}) {
+		u64 own = backup ? end : 1, table = backup ? end - 32 : 2;
+		u8 h[sector_bytes] = {};
+		memcpy(h, "EFI PART\0\0\1\0", 12);
+		put(h + 12, 92, 4);
+		put(h + 24, own, 8);
+		put(h + 32, backup ? 1 : end, 8);
+		put(h + 40, 34, 8);
+		put(h + 48, end - 33, 8);
+		memset(h + 56, 0x22, 16);
+		put(h + 72, table, 8);
+		put(h + 80, 128, 4);
+		put(h + 84, 128, 4);
+		put(h + 88, crc32(entries.data(), entries.size()), 4);
+		put(h + 16, crc32(h, 92), 4);
+		write_at(fd, entries.data(), entries.size(), table);
+		write_at(fd, h, sizeof(h), own);
+	}
+	return 0;
+}
+
+/*
+ * pattern write|check FILE FIRST COUNT SEED
+ * Sectors that are different from each other; check compares.
+ */
+int pattern(const std::string &verb, const char *path, u64 first, u64 count, u64 seed)
+{
+	bool writing = verb == "write";
+	int fd = open_or_die(path, writing ? O_RDWR : O_RDONLY);
+	constexpr u64 at_once = 2048;
+	Buffer b = aligned(at_once * sector_bytes), want = aligned(sector_bytes);
+	for (u64 s = first; s < first + count;) {
+		u64 n = first + count - s < at_once ? first + count - s : at_once;
+		off_t at = static_cast<off_t>(s * sector_bytes);
+		size_t bytes = n * sector_bytes;
+		if (writing)
+			for (u64 i = 0; i < n; i++)
+				make_sector(b.get() + i * sector_bytes, seed, s + i);
+		ssize_t done = writing ? pwrite(fd, b.get(), bytes, at) : pread(fd, b.get(), bytes, at);
+		if (done != static_cast<ssize_t>(bytes))
+			die(verb);
+		for (u64 i = 0; i < n && !writing; i++) {
+			make_sector(want.get(), seed, s + i);
+			if (memcmp(want.get(), b.get() + i * sector_bytes, sector_bytes))
+				wrong(std::string(path) + ": sector " + std::to_string(s + i) + " is not what was written");
+		}
+		s += n;
+	}
+	if (writing && fsync(fd))
+		die("fsync");
+	return 0;
+}
+
+// zeros FILE FIRST COUNT: these sectors are zeros
+int zeros(const char *path, u64 first, u64 count)
+{
+	int fd = open_or_die(path, O_RDONLY);
+	std::vector<u8> s(sector_bytes);
+	for (u64 i = first; i < first + count; i++) {
+		if (pread(fd, s.data(), sector_bytes, static_cast<off_t>(i * sector_bytes)) !=
+		    static_cast<ssize_t>(sector_bytes))
+			die(path);
+		if (!is_zero(s.data(), sector_bytes))
+			wrong(std::string(path) + ": sector " + std::to_string(i) + " is not zero");
+	}
+	return 0;
+}
+
+// peek DEVICE SECTOR: it goes to stdout, read directly over what is not zero
+int peek(const char *device, u64 sector)
+{
+	int fd = open_or_die(device, O_RDONLY | O_DIRECT);
+	Buffer b = aligned(4096);
+	memset(b.get(), 0xee, 4096);
+	if (pread(fd, b.get(), sector_bytes, static_cast<off_t>(sector * sector_bytes)) !=
+	    static_cast<ssize_t>(sector_bytes))
+		die(device);
+	return fwrite(b.get(), sector_bytes, 1, stdout) == 1 ? 0 : 1;
+}
+
+// zero DEVICE FIRST COUNT punch|zero: zeros, allocated or not, by ioctl or fallocate
+int make_zeros(const char *device, u64 first, u64 count, const std::string &how)
+{
+	int fd = open_or_die(device, O_RDWR);
+	off_t at = static_cast<off_t>(first * sector_bytes), bytes = static_cast<off_t>(count * sector_bytes);
+	int mode = how == "punch" ? FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE : FALLOC_FL_ZERO_RANGE;
+	if (fallocate(fd, mode, at, bytes))
+		die("fallocate");
+	return 0;
+}
+
+/*
+ * no-uring ERRNO COMMAND...
+ * Runs it where io_uring_setup fails so, as containers do it.
+ */
+int without_uring(u32 error, char **command)
+{
+	sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	sock_fprog program{sizeof(code) / sizeof(code[0]), code};
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+		die("seccomp");
+	execvp(command[0], command);
+	die(command[0]);
+}
+
+/*
+ * vectors DEVICE ROUNDS
+ * Direct reads and writes of many buffers of some sectors each, at addresses
+ * that are multiples of four bytes and of nothing more, so that pages cut them
+ * anywhere. Checked against what memory should hold.
+ */
+int vectors(const char *device, u64 rounds)
+{
+	int fd = open_or_die(device, O_RDWR | O_DIRECT);
+	constexpr size_t most = 256 << 10, room = 2 << 20;
+	Buffer image = aligned(room), scattered = aligned(room), disk = aligned(room);
+	if (pwrite(fd, image.get(), room, 0) != static_cast<ssize_t>(room))
+		die("write");
+	u64 seed = 1;
+	auto random = [&](u64 below) { return (seed = mix(seed + 0x9e3779b97f4a7c15ull)) % below; };
+	for (u64 round = 0; round < rounds; round++) {
+		const size_t bytes = (1 + random(most / sector_bytes)) * sector_bytes;
+		const u64 at = random((room - bytes) / sector_bytes + 1) * sector_bytes;
+		const bool writing = random(2);
+		std::vector<iovec> v;
+		u8 *p = scattered.get();
+		for (size_t left = bytes; left;) {
+			size_t n = (1 + random(random(2) ? 2 : 40)) * sector_bytes;
+			n = n < left ? n : left;
+			p += random(400) * 4;
+			if (p + n > scattered.get() + room)
+				wrong("the scratch room is too small");
+			v.push_back({p, n});
+			p += n;
+			left -= n;
+		}
+		size_t done = 0;
+		for (const iovec &i : v) {
+			auto *b = static_cast<u8 *>(i.iov_base);
+			for (size_t k = 0; k < i.iov_len; k++)
+				b[k] = writing ? static_cast<u8>(random(256)) : 0xaa;
+			if (writing)
+				memcpy(image.get() + at + done, b, i.iov_len);
+			done += i.iov_len;
+		}
+		ssize_t n = writing ? pwritev(fd, v.data(), static_cast<int>(v.size()), static_cast<off_t>(at))
+				    : preadv(fd, v.data(), static_cast<int>(v.size()), static_cast<off_t>(at));
+		if (n != static_cast<ssize_t>(bytes))
+			die(writing ? "write" : "read");
+		done = 0;
+		for (const iovec &i : v) {
+			if (memcmp(i.iov_base, image.get() + at + done, i.iov_len))
+				wrong("round " + std::to_string(round) + ": a buffer holds something else");
+			done += i.iov_len;
+		}
+	}
+	if (pread(fd, disk.get(), room, 0) != static_cast<ssize_t>(room))
+		die("read");
+	if (memcmp(disk.get(), image.get(), room))
+		wrong("the disk holds something else");
+	return 0;
+}
+
+// power off|restart: at once, as poweroff -f and reboot -f do it
+int power(const std::string &how)
+{
+	long n = syscall(SYS_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2,
+			 how == "restart" ? LINUX_REBOOT_CMD_RESTART : LINUX_REBOOT_CMD_POWER_OFF, nullptr);
+	return n ? 1 : 0;
+}
+
+int run(int argc, char **argv)
+{
+	std::string verb = argc > 1 ? argv[1] : "";
+	if (verb == "records" && argc >= 5 && !strcmp(argv[2], "write"))
+		return write_records(argv[3], argv[4], argc > 5 ? number(argv[5]) : ~0ull);
+	if (verb == "records" && argc == 5 && !strcmp(argv[2], "verify"))
+		return verify_records(argv[3], number(argv[4]));
+	if (verb == "hog" && argc == 4)
+		return hog(number(argv[2]), number(argv[3]));
+	if (verb == "syncs" && argc == 5)
+		return syncs(argv[2], number(argv[3]), !strcmp(argv[4], "fua"));
+	if (verb == "lock-wait" && argc == 4)
+		return lock_wait(argv[2], number(argv[3]));
+	if (verb == "lock-hold" && argc == 4)
+		return lock_hold(argv[2], argv[3]);
+	if (verb == "identity" && argc == 3)
+		return identity(argv[2]);
+	if (verb == "mbr" && argc == 3)
+		return write_mbr(argv[2]);
+	if (verb == "gpt" && argc == 4)
+		return write_gpt(argv[2], number(argv[3]));
+	if (verb == "pattern" && argc == 7)
+		return pattern(argv[2], argv[3], number(argv[4]), number(argv[5]), number(argv[6]));
+	if (verb == "zeros" && argc == 5)
+		return zeros(argv[2], number(argv[3]), number(argv[4]));
+	if (verb == "peek" && argc == 4)
+		return peek(argv[2], number(argv[3]));
+	if (verb == "zero" && argc == 6)
+		return make_zeros(argv[2], number(argv[3]), number(argv[4]), argv[5]);
+	if (verb == "vectors" && argc == 4)
+		return vectors(argv[2], number(argv[3]));
+	if (verb == "no-uring" && argc >= 4)
+		return without_uring(static_cast<u32>(number(argv[2])), argv + 3);
+	if (verb == "power" && argc == 3)
+		return power(argv[2]);
+	wrong("unknown command: " + verb);
+}
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+	return run(argc, argv);
+}

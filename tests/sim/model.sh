@@ -1,0 +1,193 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Checks drivers/ubd/core/model/queue.pml exhaustively with spin, for some
+# bounds: no broken assertion, no state from which nothing goes on, each request
+# ended at last. Then checks that the check can fail: the states that matter are
+# reached, and each bug put in by -D is found.
+#
+# The last line is "model: N passed, N failed".
+set -u -o pipefail
+export LC_ALL=C
+
+top=$(cd "$(dirname "$0")/../.." && pwd)
+model=$top/drivers/ubd/core/model/queue.pml
+out=$top/build/sim/model
+depth=3000000
+passed=0
+failed=0
+
+for tool in spin gcc; do
+	if ! command -v $tool >/dev/null; then
+		echo "model: $tool is missing: install the package of that name" >&2
+		exit 1
+	fi
+done
+rm -rf "$out"
+mkdir -p "$out"
+
+# build NAME PAN-OPTIONS DEFINES...: makes the checker $out/NAME/pan
+build() {
+	local name=$1 options=$2
+	shift 2
+	mkdir -p "$out/$name" && cd "$out/$name" || return 1
+	if ! spin -a "$@" "$model" >spin.log 2>&1; then
+		cat spin.log
+		return 1
+	fi
+	# shellcheck disable=SC2086
+	gcc -O1 -w -DVECTORSZ=2048 -DMEMLIM=3000 $options -o pan pan.c
+}
+
+verdict() { # ok|bad NAME TEXT
+	if [ "$1" = ok ]; then
+		printf '  ok    %-44s %s\n' "$2" "$3"
+	else
+		printf '  FAIL  %-44s %s\n' "$2" "$3"
+	fi >"$PWD/verdict"
+}
+
+states() {
+	awk '/states, stored/ { print $1; exit }' pan.log
+}
+
+# Searched to the end, and nothing found.
+complete() {
+	grep -q 'errors: 0$' pan.log && grep -q '^Full statespace search' pan.log &&
+		! grep -qi 'search not completed\|search depth too small\|out of memory\|warning' pan.log
+}
+
+why() {
+	grep -m 1 '^pan:1:\|^pan: .*error\|depth too small\|out of memory\|Warning' pan.log || echo "errors, see $PWD/pan.log"
+}
+
+# safe NAME DEFINES...: no broken assertion, no end that is none
+safe() {
+	local name=$1
+	shift
+	build "$name" '-DSAFETY -DNOCLAIM' "$@" && ./pan -m$depth >pan.log 2>&1
+	if complete; then
+		verdict ok "$name" "$(states) states: no deadlock, no broken assertion"
+	else
+		verdict bad "$name" "$(why)"
+	fi
+}
+
+# lives NAME DEFINES...: each request is ended, if every process gets its turn
+lives() {
+	local name=$1
+	shift
+	build "$name" '-DNFAIR=3' "$@" && ./pan -a -f -m$depth >pan.log 2>&1
+	if complete; then
+		verdict ok "$name" "$(states) states: each request is ended"
+	else
+		verdict bad "$name" "$(why)"
+	fi
+}
+
+# reached STATE DEFINES...
+reached() {
+	local name=$1
+	shift
+	build "$name" -DSAFETY "-DREACH=$name" "$@" && ./pan -m$depth >pan.log 2>&1
+	if grep -q 'assertion violated 0' pan.log; then
+		verdict ok "$name" reached
+	else
+		verdict bad "$name" 'is never reached: the model does not say what it should'
+	fi
+}
+
+# found BUG DEFINES...
+found() {
+	local name=$1
+	shift
+	build "$name" '-DSAFETY -DNOCLAIM' "-D$name" "$@" && ./pan -m$depth >pan.log 2>&1
+	if grep -q 'errors: [1-9]' pan.log; then
+		verdict ok "$name" "found: $(grep -m 1 '^pan:1:' pan.log | sed 's/^pan:1: //; s/ (at depth.*//')"
+	else
+		verdict bad "$name" 'is not found'
+	fi
+}
+
+# starves NAME BUG DEFINES...: the proof of liveness fails when it has to
+starves() {
+	local name=$1 bug=$2
+	shift 2
+	build "$name" '-DNFAIR=3' "-D$bug" "$@" && ./pan -a -f -m$depth >pan.log 2>&1
+	if grep -q 'acceptance cycle' pan.log; then
+		verdict ok "$name" 'found: a request that is never ended'
+	else
+		verdict bad "$name" 'is not found'
+	fi
+}
+
+# Begins a check; waits while as many run as there are CPUs.
+names=()
+check() {
+	local n=$2
+	names+=("$n")
+	while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do
+		wait -n
+	done
+	mkdir -p "$out/$n"
+	("$@") &
+}
+
+# The verdicts of what was begun since the last call, in that order.
+report() {
+	wait
+	echo "$1"
+	for n in "${names[@]}"; do
+		[ -e "$out/$n/verdict" ] || echo "  FAIL  $n did not run" >"$out/$n/verdict"
+		cat "$out/$n/verdict"
+		if grep -q '^  ok' "$out/$n/verdict"; then
+			passed=$((passed + 1))
+		else
+			failed=$((failed + 1))
+		fi
+	done
+	names=()
+}
+
+three=(-DREQUESTS=3 -DCAPACITY=2 -DPOOL=1 -DMEMORY=2)
+ring_1=(-DREQUESTS=3 -DCAPACITY=1 -DPOOL=0)
+ring_3=(-DREQUESTS=2 -DCAPACITY=3 -DPOOL=2)
+cpus_2=(-DREQUESTS=2 -DCAPACITY=2 -DPOOL=1 -DMEMORY=2 -DSUBMITTERS=2)
+direct=-DTASKRUN=0
+
+check safe requests-3-ring-2 "${three[@]}" $direct
+check safe requests-3-ring-2-taskrun "${three[@]}"
+check safe requests-3-ring-1-no-pool "${ring_1[@]}" $direct
+check safe requests-3-ring-1-no-pool-taskrun "${ring_1[@]}"
+check safe requests-2-ring-3-taskrun "${ring_3[@]}"
+check safe cpus-2-requests-2-ring-2 "${cpus_2[@]}" $direct
+check safe cpus-2-requests-2-ring-2-taskrun "${cpus_2[@]}"
+check lives live-requests-2-ring-2 -DREQUESTS=2 $direct
+check lives live-requests-2-ring-2-taskrun -DREQUESTS=2
+check lives live-requests-3-ring-1-no-pool "${ring_1[@]}" $direct
+check lives live-requests-3-ring-1-no-pool-taskrun "${ring_1[@]}"
+check lives live-cpus-2-taskrun "${cpus_2[@]}" -DMEMORY=1
+report 'the protocol holds'
+
+check reached saw_reserve
+check reached saw_full
+check reached saw_second_look $direct
+check reached saw_taskrun_look
+check reached ended_dry
+report 'what matters is reached'
+
+check found BUG_NO_SECOND_LOOK $direct
+check found BUG_NO_TASKRUN_LOOK
+check found BUG_NO_BARRIER
+check found BUG_ACK_LATE
+check found BUG_RESERVE
+check found BUG_LIMIT -DCAPACITY=1
+check found BUG_NO_PUMP
+check found BUG_TICKET
+check found BUG_END_LOCKED
+check starves starves-NO_PUMP BUG_NO_PUMP -DREQUESTS=2 -DCAPACITY=1
+check starves starves-NO_TASKRUN_LOOK BUG_NO_TASKRUN_LOOK -DREQUESTS=2
+report 'bugs put in on purpose are found'
+
+echo "model: $passed passed, $failed failed"
+[ $failed -eq 0 ]

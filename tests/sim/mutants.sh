@@ -1,0 +1,124 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Bugs put into core on purpose, one at a time, in a copy under build/: the
+# simulator has to find each. Core's own assertions count for nothing here, but
+# for the bugs that are named "assert-...".
+#
+#	mutants.sh [PATTERN]	only those whose name holds it
+#
+# Prints for each the first seed that shows it, and how long that took. The last
+# line is "mutants: N found, N not found"; an edit that does not apply is an
+# error.
+set -u -o pipefail
+export LC_ALL=C
+
+top=$(cd "$(dirname "$0")/../.." && pwd)
+base=$top/build/sim
+out=$base/mutants
+seeds=${SEEDS:-20000}
+pattern=${1:-}
+found=0
+missed=0
+
+make -s -C "$top/tests/sim" O="$base" >/dev/null || exit 1
+rm -rf "$out"
+mkdir -p "$out"
+
+prepare() { # NAME FILE SED-SCRIPT
+	local dir=$out/$1
+	mkdir -p "$dir/source"
+	cp -p "$top"/drivers/ubd/core/*.cc "$top"/drivers/ubd/core/*.hh "$dir/source/"
+	cp -pr "$base/core" "$base/sim" "$dir/"
+	sed -i "$3" "$dir/source/$2"
+	if cmp -s "$dir/source/$2" "$top/drivers/ubd/core/$2"; then
+		echo "mutants: $1: the edit does not apply to $2: look at what became of that code" >&2
+		exit 1
+	fi
+	# What is copied still includes the ABI by its path from the top.
+	if ! make -s -C "$top/tests/sim" O="$dir" CORE="$dir/source" >"$dir/build.log" 2>&1; then
+		cat "$dir/build.log" >&2
+		echo "mutants: $1 does not compile" >&2
+		exit 1
+	fi
+}
+
+mutant() { # NAME FILE SED-SCRIPT WHAT
+	local name=$1 asserts=--ignore-asserts log=$out/$1/run.log
+	[[ $name == *"$pattern"* ]] || return 0
+	[[ $name == assert-* ]] && asserts=
+	prepare "$1" "$2" "$3"
+	# shellcheck disable=SC2086
+	"$out/$name/ubd-sim" --stop $asserts --seeds "$seeds" >"$log" 2>&1
+	if grep -q '^FAIL' "$log"; then
+		found=$((found + 1))
+		printf 'found      %-26s %-60s\n' "$name" "$4"
+		sed -n 's/^first failure: seed \([0-9]*\) after \([0-9.]*\) s/           seed \1, \2 s:/p' "$log" | tr '\n' ' '
+		sed -n 's/^FAIL seed [0-9]*: //p' "$log" | head -n 1
+	else
+		missed=$((missed + 1))
+		printf 'NOT FOUND  %-26s %-60s\n' "$name" "$4"
+	fi
+	rm -rf "$out/$name/core" "$out/$name/sim"
+}
+
+q=queue.cc
+# Takes the list apart and puts the new one before it.
+goes_first='s/^\tfifo_.push(rq);/'
+goes_first+='\tbool begun = fifo_.front() \&\& fifo_.front()->header;\n'
+goes_first+='\tRequest *rest = rq.ticket % 2 \&\& !begun ? fifo_.take() : nullptr;\n'
+goes_first+='\tfifo_.push(rq);\n'
+goes_first+='\twhile (rest) {\n\t\tRequest \&r = *rest;\n\t\trest = r.next;\n\t\tfifo_.push(r);\n\t}/'
+mutant reserve-not-head $q \
+	'/Header \*h = take_header();/,/return false;/s/return false;/fifo_.push(fifo_.pop());\n\t\treturn false;/' \
+	'the reserve goes to a request that is not at the head'
+mutant reserve-chunk-owners $q 's/} else if (!chunk_reserved_) {/} else if (true) {/' \
+	'the reserve chunk is taken twice'
+mutant reserve-header-owners $q '/^Header \*Queue::take_header/,/^}/s/if (header_reserved_)/if (false)/' \
+	'the reserve header is taken twice'
+mutant reserve-never $q 's/} else if (!chunk_reserved_) {/} else if (false) {/' 'the reserve is not used'
+mutant reserve-kept $q 's/^\t\tchunk_reserved_ = false;/\t\t;/' 'the reserve is not given back'
+mutant assert-ticket-bit $q 's/rq.ticket = next_ticket_++;/rq.ticket = next_ticket_++ \& ~1ull;/' \
+	'the lowest bit of the ticket is dropped'
+mutant order $q "$goes_first" \
+	'every other request goes before those that wait'
+mutant reap-without-pump $q \
+	's/^\tserve(Reaper::interrupt);/\tengine_.quiet();\n\tdo {\n\t\treap(Reaper::interrupt);\n\t} while (engine_.listen());\n\tarm();/' \
+	'the interrupt reaps and does not run the pump'
+mutant ring-limit $q 's/in_flight_ >= engine_.capacity()/in_flight_ > engine_.capacity()/' \
+	'one more in flight than fits'
+mutant ring-space $q '/bool Queue::prepare_waiting/,/^}/s/if (!engine_.space())/if (false)/' \
+	'a retry does not look for ring space'
+mutant no-second-look $q 's/while (engine_.listen());/while (engine_.listen() \&\& false);/' \
+	'what the second look finds is left there'
+mutant late-space $q 's/bool sent = submit();/submit();\n\t\t\tbool sent = false;/' \
+	'ring space that a late submit() frees is not used'
+mutant short-transfer $q '/^void Queue::complete_ok/,/^}/s/if (!chunk.bytes.value)/if (true)/' \
+	'a short transfer is not continued'
+mutant short-offset request.cc 's/^\toffset = offset + n;/\t;/' 'it is continued at its beginning'
+mutant eof-not-zeroed $q 's/^\t\tchunk.zero_rest();/\t\t;/' 'what is beyond the end of the file is not zeroed'
+mutant error-lost $q 's/fail(chunk, status_of(error));/;/' 'an error is forgotten'
+mutant cancel-is-final policy.cc '/case errno_canceled:/d' 'what was cancelled is not tried again'
+mutant later-never $q '/Queue::timer()/,/^}/s/while (!later_.empty())/while (false)/' \
+	'what waits for a pause is never tried again'
+mutant timer-not-armed $q 's/^\tubd_k_arm_timer(k_, ms);/\t;/' 'the timer is not armed'
+mutant fua-ignored $q 's/durable ? HostOp::write_sync : HostOp::write/HostOp::write/' 'FUA is ignored'
+mutant sync-pending $q 's/h.sync_pending = durable;/h.sync_pending = false;/' \
+	'durable zeroes are not made durable'
+mutant sync-joins-running $q '/^bool Queue::lead_sync/,/^}/s/sync_waiting_.push(chunk);/sync_joined_.push(chunk);/' \
+	'a flush shares the fdatasync that runs already'
+mutant sync-side-by-side $q 's/if (sync_leader_ && sync_leader_ != &chunk)/if (false)/' \
+	'two fdatasync calls at a time'
+mutant sync-loss-forgotten $q 's/^\tsync_failed_ = true;/\t;/' 'a failed fdatasync is forgotten'
+mutant nounmap-ignored $q 's/rq.flags & UBD_RQ_NOUNMAP ? HostOp::zero : HostOp::punch/HostOp::punch/' \
+	'NOUNMAP is ignored'
+mutant ends-early $q 's/h.rq->served && h.chunks == &chunk && !chunk.sibling_next/h.rq->served/' \
+	'a request ends with its first chunk'
+mutant ends-locked $q '/while (Request \*list/,/}/{/ubd_k_unlock/d;/flags_ = ubd_k_lock/d}' \
+	'requests are ended under the lock'
+mutant ending-guard $q 's/if (!q_.ending_) {/if (true) {/' 'requests are ended from within the end of others'
+mutant chunk-leak $q 's/ubd_k_chunk_free(k_, &chunk);/;/' 'a chunk is not freed'
+mutant synchronous $q 's/if (synchronous_ && !again)/if (false)/' 'at reboot nobody waits for completions'
+
+echo "mutants: $found found, $missed not found"
+[ $missed -eq 0 ]

@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What happens next in a world, and the calls of core that follow from it.
+ */
+#include "world.hh"
+
+#include <string.h>
+
+namespace ubd::sim
+{
+namespace
+{
+
+// Longest time without any progress that the troubles of a profile explain.
+constexpr Time patience = 600 * second;
+constexpr u64 patience_steps = 20000;
+constexpr u32 most_nesting = 3;
+constexpr Time request_timeout = UBD_REQUEST_TIMEOUT_MS * ms;
+
+ubd_kqueue kernel_side;
+
+QueueConfig queue_config(const Profile &p)
+{
+	QueueConfig c;
+	c.disk = "ubda";
+	c.path = "/sim";
+	c.sync_writes = p.sync_writes;
+	return c;
+}
+
+Engine &engine_of(const Profile &p, Ring &ring, FaultEngine &faults)
+{
+	if (p.faults)
+		return faults;
+	return ring;
+}
+
+} // namespace
+
+World *world;
+
+// A call of core, for the time it takes.
+class World::Entered {
+public:
+	Entered(World &w, bool serves) : w_(w)
+	{
+		if (!w_.depth_++)
+			w_.engine_calls_ = 0;
+		// timeout() may serve, or not.
+		w_.served_with_memory_ = w_.served_with_memory_ && !w_.dry_percent_;
+		if (!serves)
+			return;
+		w_.uncommitted_ = false;
+		w_.interrupt_lost_ = false;
+		w_.served_with_memory_ = !w_.dry_percent_;
+	}
+	~Entered() { w_.depth_--; }
+	Entered(const Entered &) = delete;
+	Entered &operator=(const Entered &) = delete;
+
+private:
+	World &w_;
+};
+
+World::World(u64 seed)
+	: headers("header", ubd_header_bytes()), chunks("chunk", ubd_chunk_bytes()), random_(seed),
+	  profile_(random_), disk_(profile_, random_), ring_(*this, profile_, disk_, random_),
+	  faults_(ring_), watch_(*this, engine_of(profile_, ring_, faults_), disk_),
+	  queue_(&kernel_side, watch_, disk_, queue_config(profile_)), tags_(profile_.tags),
+	  users_(profile_.sectors)
+{
+	world = this;
+	kernel_side.world = this;
+	left_ = profile_.requests;
+	headers.fill(profile_.pool_minimum);
+	chunks.fill(profile_.pool_minimum);
+	for (u32 i = 0; i < tags_.size(); i++)
+		tags_[i].index = i;
+	change_memory();
+	TRACE("device of %llu sectors%s%s, ring %u, capacity %u%s, %u tags, %u requests, pools "
+	      "keep %u%s",
+	      profile_.sectors, profile_.cow ? ", cow" : "", profile_.sync_writes ? ", sync" : "",
+	      profile_.ring, profile_.capacity, profile_.deferred ? ", deferred" : "",
+	      profile_.tags, profile_.requests, profile_.pool_minimum,
+	      profile_.faults ? ", faults" : "");
+}
+
+void World::run()
+{
+	while (work_left())
+		step();
+	check_end();
+}
+
+// -- what happens next ------------------------------------------------------------
+
+void World::step()
+{
+	u32 weights[static_cast<size_t>(Action::count)], sum = 0;
+
+	if (++steps_ - progress_step_ > patience_steps)
+		fail("no progress in %llu steps", patience_steps);
+	if (now_ > progress_at_ + patience && busy_)
+		fail("no progress in %llu s", patience / second);
+	check_idle();
+	for (u8 i = 0; i < static_cast<u8>(Action::count); i++)
+		sum += weights[i] = weight(static_cast<Action>(i));
+	u64 n = random_.below(sum);
+	u8 i = 0;
+	while (n >= weights[i])
+		n -= weights[i++];
+	act(static_cast<Action>(i));
+}
+
+u32 World::weight(Action a) const
+{
+	switch (a) {
+	case Action::submit:
+		return left_ && busy_ < tags_.size() && submit_at_ <= now_ ? 60 : 0;
+	case Action::commit:
+		return uncommitted_ ? 20 : 0;
+	case Action::host:
+		return ring_.next_due() <= now_ ? 40 : 0;
+	case Action::interrupt:
+		return ring_.announced && ring_.announced_at + profile_.interrupt_delay <= now_ ? 40
+												: 0;
+	case Action::timer:
+		return timer_armed_ && timer_at_ <= now_ ? 20 : 0;
+	case Action::timeout:
+		for (const Tag &t : tags_)
+			if (t.active && t.timeout_at <= now_)
+				return 30;
+		return 0;
+	case Action::odd:
+		return 1;
+	default:
+		return 4;
+	}
+}
+
+void World::act(Action a)
+{
+	switch (a) {
+	case Action::submit:
+		return submit();
+	case Action::commit:
+		return commit();
+	case Action::host:
+		ring_.run();
+		return;
+	case Action::interrupt:
+		return interrupt(false);
+	case Action::timer:
+		return timer();
+	case Action::timeout:
+		return timeout();
+	case Action::odd:
+		return odd();
+	default:
+		return advance();
+	}
+}
+
+Time World::next_event() const
+{
+	Time t = ring_.next_due();
+	if (ring_.announced)
+		t = min(t, ring_.announced_at + profile_.interrupt_delay);
+	if (timer_armed_)
+		t = min(t, timer_at_);
+	if (left_ && busy_ < tags_.size())
+		t = min(t, submit_at_);
+	t = min(t, memory_changes_);
+	t = min(t, faults_off_);
+	for (const Tag &tag : tags_)
+		if (tag.active)
+			t = min(t, tag.timeout_at);
+	return t;
+}
+
+// To the next thing that is due; a little further if that is due already.
+void World::advance()
+{
+	const Time t = next_event();
+	if (t == never) {
+		if (busy_ && !uncommitted_)
+			fail("%u requests have not ended, and nothing will ever happen", busy_);
+		return;
+	}
+	now_ = t > now_ ? t : now_ + random_.spread(ms);
+	if (memory_changes_ <= now_)
+		change_memory();
+	if (faults_off_ <= now_)
+		set_fault("off");
+}
+
+void World::change_memory()
+{
+	switch (profile_.memory) {
+	case Memory::plenty:
+		return;
+	case Memory::none:
+		dry_percent_ = 100;
+		return;
+	case Memory::scarce:
+		dry_percent_ = profile_.memory_percent;
+		return;
+	case Memory::phases:
+		dry_percent_ = dry_percent_
+				       ? 0
+				       : static_cast<u32>(
+						 random_.percent(70) ? 100 : random_.range(1, 99));
+		memory_changes_ = now_ + random_.spread(random_.percent(50) ? 2 * ms : second);
+		TRACE("allocations fail: %u %%", dry_percent_);
+	}
+}
+
+// -- the block layer ----------------------------------------------------------------
+
+Tag *World::free_tag()
+{
+	const size_t n = tags_.size();
+	for (size_t i = random_.below(n), k = 0; k < n; k++, i = (i + 1) % n)
+		if (!tags_[i].active)
+			return &tags_[i];
+	return nullptr;
+}
+
+bool World::may_conflict(u64 sector, u64 n, bool exclusive) const
+{
+	for (u64 s = sector; s < sector + n; s++)
+		if (users_[s] < 0 || (exclusive && users_[s]))
+			return true;
+	return false;
+}
+
+// What conflicts has no defined outcome: the file system above never does it.
+bool World::draw_range(Tag &tag)
+{
+	for (u32 tries = 0; tries < 6; tries++) {
+		const u64 n = tries < 4 ? random_.spread(profile_.most_sectors) : 1;
+		tag.sector = random_.below(profile_.sectors - n + 1);
+		tag.bytes = n * sector_bytes;
+		if (!may_conflict(tag.sector, n, tag.exclusive()))
+			return true;
+	}
+	return false;
+}
+
+bool World::draw_request(Tag &tag)
+{
+	u32 sum = 0;
+	for (u32 w : profile_.weight)
+		sum += w;
+	u64 n = random_.below(sum);
+	tag.op = 0;
+	while (n >= profile_.weight[tag.op])
+		n -= profile_.weight[tag.op++];
+	tag.flags = 0;
+	tag.sector = tag.bytes = 0;
+	if (tag.op != UBD_OP_FLUSH && !draw_range(tag))
+		return false;
+	const bool changes = tag.op == UBD_OP_WRITE || tag.op == UBD_OP_WRITE_ZEROES;
+	if (random_.percent(profile_.fua_percent) && changes)
+		tag.flags |= UBD_RQ_FUA;
+	if (tag.op == UBD_OP_WRITE_ZEROES && random_.percent(50))
+		tag.flags |= UBD_RQ_NOUNMAP;
+	tag.durable = changes && ((tag.flags & UBD_RQ_FUA) || profile_.sync_writes);
+	return true;
+}
+
+void World::claim(const Tag &tag, int by)
+{
+	for (u64 s = tag.sector; s < tag.sector + tag.sectors(); s++)
+		users_[s] = by > 0 ? (tag.exclusive() ? -1 : users_[s] + 1)
+				   : (tag.exclusive() ? 0 : users_[s] - 1);
+}
+
+void World::submit()
+{
+	Tag *tag = free_tag();
+	if (!tag || !draw_request(*tag)) {
+		submit_at_ = now_ + 50 * ms; // all ranges are in use
+		return;
+	}
+	if (!batch_left_)
+		batch_left_ = static_cast<u32>(random_.spread(profile_.batch));
+	batch_left_--;
+	left_--;
+	if (!batch_left_ && profile_.think)
+		submit_at_ = now_ + random_.below(profile_.think);
+	send(*tag, !batch_left_ && random_.percent(90));
+}
+
+void World::send(Tag &tag, bool last)
+{
+	claim(tag, 1);
+	if (tag.has_data())
+		tag.make_memory(profile_, random_);
+	memset(&tag.rq, 0xa5, sizeof(tag.rq));
+	tag.rq.op = tag.op;
+	tag.rq.flags = tag.flags;
+	tag.rq.sector = tag.sector;
+	tag.rq.bytes = tag.bytes;
+	memset(&tag.rq.cursor, 0, sizeof(tag.rq.cursor));
+	tag.active = true;
+	tag.arrival = ++sent_;
+	tag.queued = stamp();
+	tag.since = now_;
+	tag.timeout_at = now_ + request_timeout;
+	tag.handed = 0;
+	tag.sync_handed = false;
+	tag.statuses = 0;
+	tag.after_loss = watch_.durability_lost();
+	if (!busy_++)
+		progressed();
+	TRACE("send #%llu %s sector %llu+%llu%s%s%s", tag.arrival, op_name(tag.op), tag.sector,
+	      tag.sectors(), tag.durable ? " durable" : "",
+	      tag.flags & UBD_RQ_NOUNMAP ? " nounmap" : "", last ? " last" : "");
+	Entered entered(*this, last);
+	uncommitted_ = uncommitted_ || !last;
+	ubd_queue_enqueue(queue(), &tag.rq, last);
+}
+
+void World::commit()
+{
+	TRACE("commit");
+	Entered entered(*this, true);
+	ubd_queue_commit(queue());
+}
+
+// The handler reads the eventfd, then looks.
+void World::interrupt(bool nested)
+{
+	const bool announced = ring_.announced;
+	ring_.announced = false;
+	if (announced && !nested && random_.percent(profile_.lost_percent)) {
+		TRACE("interrupt is lost");
+		interrupt_lost_ = true;
+		return;
+	}
+	TRACE("interrupt%s%s", announced ? "" : " of somebody else", nested ? " within" : "");
+	Entered entered(*this, true);
+	ubd_queue_interrupt(queue());
+}
+
+void World::timer()
+{
+	TRACE("timer");
+	timer_armed_ = false;
+	Entered entered(*this, true);
+	ubd_queue_timer(queue());
+}
+
+void World::timeout()
+{
+	for (Tag &tag : tags_) {
+		if (!tag.active || tag.timeout_at > now_)
+			continue;
+		const u64 arrival = tag.arrival;
+		TRACE("timeout of #%llu", arrival);
+		tag.timeout_at = now_ + request_timeout;
+		bool waits;
+		const u64 nested = nested_;
+		{
+			Entered entered(*this, false);
+			waits = ubd_queue_timeout(queue(), &tag.rq, (now_ - tag.since) / ms);
+		}
+		const bool same = tag.active && tag.arrival == arrival;
+		if (nested == nested_ && waits && !same)
+			fail("request %llu ended, but timeout() says it has not", arrival);
+		if (!depth_ && !waits && same)
+			fail("request %llu has not ended, but timeout() says it has", arrival);
+		return;
+	}
+}
+
+// -- what seldom happens --------------------------------------------------------------
+
+void World::odd()
+{
+	if (profile_.ending == Ending::removal && sent_ >= profile_.end_after && left_) {
+		TRACE("removal: %u requests are not sent", left_);
+		left_ = 0;
+		return;
+	}
+	if (profile_.ending == Ending::synchronous && sent_ >= profile_.end_after && !synchronous_)
+		return go_synchronous();
+	if (profile_.faults && !synchronous_ && random_.percent(40))
+		return random_fault();
+	if (random_.percent(20))
+		interrupt(false);
+	else if (random_.percent(20))
+		commit();
+}
+
+void World::go_synchronous()
+{
+	if (profile_.faults)
+		set_fault("off");
+	TRACE("from now on synchronous");
+	synchronous_ = true;
+	Entered entered(*this, true);
+	ubd_queue_go_synchronous(queue());
+}
+
+// As a write to the file `fault` in debugfs does it.
+void World::set_fault(const char *text)
+{
+	FaultRule rule;
+	faults_off_ = strcmp(text, "off") ? now_ + random_.below(3 * second) : never;
+	if (Error e = FaultRule::parse(text, strlen(text), rule))
+		fail("fault rule \"%s\" was refused: %d", text, e.number);
+	TRACE("fault: %s", text);
+	locked_ = true;
+	faults_.set(rule);
+	locked_ = false;
+	commit();
+}
+
+void World::random_fault()
+{
+	static constexpr const char *operations[] = { "any",  "read",  "write", "write_sync",
+						      "sync", "punch", "zero",  "submit" };
+	static constexpr const char *effects[] = { "errno=5",  "errno=28", "errno=4", "errno=11",
+						   "errno=95", "short",    "drop",    "errno=125" };
+	const u64 operation = random_.below(8), effect = random_.below(8);
+	const bool fails = effect < 5 || effect == 7;
+	char text[96];
+	ubd_k_snprintf(text, sizeof(text), "%s %s every=%llu times=%llu after=%llu",
+		       operations[operation],
+		       operation == 7 && !fails ? "errno=16" : effects[effect], random_.spread(4),
+		       random_.spread(20), random_.below(5));
+	set_fault(text);
+}
+
+// Something comes between where core has just released its lock: another
+// processor, an interrupt, a completion that sends the next request.
+void World::nest()
+{
+	if (!nesting_ || !depth_ || depth_ > most_nesting ||
+	    !random_.percent(profile_.nest_percent))
+		return;
+	nested_++;
+	switch (random_.below(6)) {
+	case 0:
+	case 1:
+		if (left_ && busy_ < tags_.size())
+			submit();
+		return;
+	case 2:
+		return commit();
+	case 3:
+		if (timer_armed_ && timer_at_ <= now_)
+			timer();
+		return;
+	case 4:
+		return timeout();
+	default:
+		if (ring_.announced || random_.percent(20))
+			interrupt(true);
+	}
+}
+
+} // namespace ubd::sim
