@@ -113,6 +113,21 @@ build_all() {
 	fi
 }
 
+# make_test NAME ARGUMENT...: one test that is a make target
+make_test() {
+	local name=$1
+	local log=$test_root/$1.log
+	local start=$SECONDS
+
+	shift
+	if make -s "$@" >"$log" 2>&1; then
+		report ok "$name" $((SECONDS - start))
+	else
+		report FAIL "$name" $((SECONDS - start))
+		show_log "$log"
+	fi
+}
+
 # Sums up what GoogleTest says, of any number of programs.
 unit_tests() {
 	local log=$test_root/unit.log
@@ -282,7 +297,7 @@ list_all() {
 	guest_tests | while read -r file name rest; do
 		echo "$(basename "$file" .sh).$name"
 	done
-	for name in unit kunit-release kunit-debug; do
+	for name in format unit simulator kunit-release kunit-debug; do
 		if wanted "$name"; then
 			echo "$name"
 		fi
@@ -354,7 +369,9 @@ main() {
 	trap interrupted INT TERM
 	choose_memory_place
 	[ -z "$build" ] || stage build build_all
+	if wanted format; then stage format make_test format format-check; fi
 	if wanted unit; then stage unit unit_tests; fi
+	if wanted simulator; then stage simulator make_test simulator -C tests/sim check; fi
 	if wanted kunit-release; then stage kunit-release kunit_tests release build; fi
 	stage guest run_guest_tests
 	if wanted kunit-debug; then stage kunit-debug kunit_tests debug build/debug; fi

@@ -69,7 +69,7 @@ typedef unsigned long long ubd_u64;
 #define UBD_REQUEST_TIMEOUT_MS 30000
 
 struct ubd_kqueue; /* kernel side of a queue: lock, pools, timer, disk */
-struct ubd_queue;  /* C++ side of a queue */
+struct ubd_queue; /* C++ side of a queue */
 struct ubd_device; /* C++ side of a device: files, engine, queue */
 
 /* Layout of the host's struct iovec. */
@@ -88,7 +88,7 @@ enum ubd_op {
 };
 
 enum ubd_request_flag {
-	UBD_RQ_FUA = 1 << 0,	 /* durable before it ends */
+	UBD_RQ_FUA = 1 << 0, /* durable before it ends */
 	UBD_RQ_NOUNMAP = 1 << 1, /* zeroes must stay allocated */
 };
 
@@ -120,7 +120,7 @@ struct ubd_request {
 	ubd_u8 status;
 
 	ubd_u8 served; /* its last chunk was prepared */
-	ubd_u8 done;   /* to be ended, or ended */
+	ubd_u8 done; /* to be ended, or ended */
 	ubd_u64 ticket;
 	struct ubd_request *next;
 	void *header;
@@ -132,18 +132,18 @@ struct ubd_stats {
 	ubd_u64 bytes[UBD_OP_COUNT];
 	ubd_u64 errors;
 	ubd_u64 chunks;
-	ubd_u64 chunks_continued;    /* after a short transfer */
-	ubd_u64 chunks_retried;	     /* after EINTR or EAGAIN */
-	ubd_u64 zeroed_reads;	     /* past the host file's end */
-	ubd_u64 inline_completions;  /* reaped by the submitter */
+	ubd_u64 chunks_continued; /* after a short transfer */
+	ubd_u64 chunks_retried; /* after EINTR or EAGAIN */
+	ubd_u64 zeroed_reads; /* past the host file's end */
+	ubd_u64 inline_completions; /* reaped by the submitter */
 	ubd_u64 interrupt_completions;
-	ubd_u64 host_syncs;	     /* fdatasync calls that the host completed */
-	ubd_u64 syncs_shared;	     /* flushes that another one's fdatasync served */
-	ubd_u64 host_dsync_writes;   /* RWF_DSYNC writes that it completed */
+	ubd_u64 host_syncs; /* fdatasync calls that the host completed */
+	ubd_u64 syncs_shared; /* flushes that another one's fdatasync served */
+	ubd_u64 host_dsync_writes; /* RWF_DSYNC writes that it completed */
 	ubd_u64 submit_calls;
-	ubd_u64 submit_retries;	     /* refused by the host, entered again */
-	ubd_u64 interrupts;	     /* that looked at this queue */
-	ubd_u64 missed_wakeups;	     /* completions that only the timer saw */
+	ubd_u64 submit_retries; /* refused by the host, entered again */
+	ubd_u64 interrupts; /* that looked at this queue */
+	ubd_u64 missed_wakeups; /* completions that only the timer saw */
 	ubd_u64 header_reserve_uses;
 	ubd_u64 chunk_reserve_uses;
 	ubd_u64 pump_waits_memory;
@@ -151,15 +151,15 @@ struct ubd_stats {
 	ubd_u64 timeouts;
 	ubd_u64 cancels;
 	ubd_u64 completion_overflows; /* must stay 0 */
-	ubd_u64 max_in_flight;	      /* chunks */
-	ubd_u64 in_flight;	      /* chunks, now */
-	ubd_u64 queued;		      /* requests not wholly prepared, now */
+	ubd_u64 max_in_flight; /* chunks */
+	ubd_u64 in_flight; /* chunks, now */
+	ubd_u64 queued; /* requests not wholly prepared, now */
 };
 
 /* What kernel/ needs to know of an opened device to make a disk of it. */
 struct ubd_device_info {
 	ubd_u64 bytes;
-	ubd_u32 logical_block;	/* bytes */
+	ubd_u32 logical_block; /* bytes */
 	ubd_u32 physical_block; /* bytes */
 	ubd_u32 discard_granularity; /* bytes; 0: no discard */
 	ubd_u32 max_write_zeroes_sectors;
@@ -168,7 +168,7 @@ struct ubd_device_info {
 	bool fua;
 	const char *path; /* for messages */
 	const char *serial; /* "" if none */
-	const char *mode;   /* cache mode's name */
+	const char *mode; /* cache mode's name */
 	const char *engine; /* engine's name */
 };
 
@@ -195,8 +195,7 @@ void ubd_k_chunk_free(struct ubd_kqueue *k, void *chunk);
  * max_iovs host buffers of at most max_bytes in all; neighbours are merged.
  * Moves the cursor. Returns how many iovecs, their sum in *bytes.
  */
-ubd_u32 ubd_k_map(struct ubd_request *rq, struct ubd_iovec *iov, ubd_u32 max_iovs, ubd_u64 max_bytes,
-		  ubd_u64 *bytes);
+ubd_u32 ubd_k_map(struct ubd_request *rq, struct ubd_iovec *iov, ubd_u32 max_iovs, ubd_u64 max_bytes, ubd_u64 *bytes);
 
 /* Ends a list of requests (linked by next). No lock of ours may be held. */
 void ubd_k_end_requests(struct ubd_kqueue *k, struct ubd_request *list);
@@ -253,10 +252,10 @@ void ubd_queue_go_synchronous(struct ubd_queue *q);
 /* One device as the command line describes it; see core/options.hh. */
 struct ubd_options {
 	ubd_u32 index;
-	bool read_only;	 /* r */
-	bool sync;	 /* s, or ubd=sync */
-	bool plain;	 /* d: no COW detection */
-	bool shared;	 /* c: no locks */
+	bool read_only; /* r */
+	bool sync; /* s, or ubd=sync */
+	bool plain; /* d: no COW detection */
+	bool shared; /* c: no locks */
 	bool no_discard; /* t */
 	char path[UBD_PATH_MAX];
 	char shown[UBD_SHOWN_MAX]; /* path for messages, shortened in the middle */
@@ -272,8 +271,8 @@ struct ubd_option_state {
 enum ubd_option_kind {
 	UBD_OPTION_DEVICE, /* *out describes one */
 	UBD_OPTION_GLOBAL, /* state changed, no device */
-	UBD_OPTION_OTHER,  /* not ours */
-	UBD_OPTION_BAD,	   /* why[] says it */
+	UBD_OPTION_OTHER, /* not ours */
+	UBD_OPTION_BAD, /* why[] says it */
 };
 
 /*
@@ -291,8 +290,8 @@ void ubd_disk_name(const char *prefix, ubd_u32 index, char *to, size_t bytes);
  * for some seconds). On failure logs the one message and returns an errno.
  * `name` is the disk's name and stays valid as long as the device.
  */
-int ubd_device_open(const struct ubd_options *options, const char *name, struct ubd_kqueue *k, int wake_fd,
-		    bool beside, ubd_u32 depth, struct ubd_device **out);
+int ubd_device_open(const struct ubd_options *options, const char *name, struct ubd_kqueue *k, int wake_fd, bool beside,
+		    ubd_u32 depth, struct ubd_device **out);
 void ubd_device_get_info(struct ubd_device *d, struct ubd_device_info *out);
 struct ubd_queue *ubd_device_queue(struct ubd_device *d);
 /* The file's number as the host knows it, to find the same file twice. */

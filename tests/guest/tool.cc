@@ -32,7 +32,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-namespace {
+namespace
+{
 
 using u8 = uint8_t;
 using u32 = uint32_t;
@@ -158,10 +159,12 @@ int verify_records(const char *device, u64 acked)
 				continue;
 			make_sector(want.get(), record, s);
 			if (memcmp(p, want.get(), sector_bytes) || record % record_slots != slot)
-				wrong("slot " + std::to_string(slot) + " sector " + std::to_string(s) + " is no sector of a record");
+				wrong("slot " + std::to_string(slot) + " sector " + std::to_string(s) +
+				      " is no sector of a record");
 			if (record < least)
-				wrong("slot " + std::to_string(slot) + " sector " + std::to_string(s) + " is of record " +
-				      std::to_string(record) + ", but " + std::to_string(least) + " was durable");
+				wrong("slot " + std::to_string(slot) + " sector " + std::to_string(s) +
+				      " is of record " + std::to_string(record) + ", but " + std::to_string(least) +
+				      " was durable");
 			newest = record > newest ? record : newest;
 		}
 	}
@@ -203,7 +206,7 @@ int syncs(const char *device, u64 count, bool fua)
 {
 	int fd = open_or_die(device, O_RDWR | O_DIRECT);
 	Buffer b = aligned(4096);
-	iovec v{b.get(), 4096};
+	iovec v{ b.get(), 4096 };
 	for (u64 i = 0; i < count; i++) {
 		memset(b.get(), static_cast<int>(i + 1), 4096);
 		off_t at = static_cast<off_t>(i * 4096);
@@ -334,7 +337,7 @@ int write_gpt(const char *image, u64 count)
 	std::vector<u8> entries(128 * 128);
 	for (u64 i = 0; i < count; i++) {
 		u8 *e = entries.data() + i * 128;
-		memset(e, 0x11, 16);	      // some type
+		memset(e, 0x11, 16); // some type
 		put(e + 16, mix(i + 1), 8); // some number of its own
 		put(e + 24, i + 1, 8);
 		put(e + 32, 2048 + i * 2048, 8);
@@ -343,7 +346,7 @@ int write_gpt(const char *image, u64 count)
 	u8 mbr[sector_bytes] = {};
 	mbr_entry(mbr, 0, 0xee, 1, static_cast<u32>(end));
 	write_at(fd, mbr, sizeof(mbr), 0);
-	for (bool backup : {false, true}) {
+	for (bool backup : { false, true }) {
 		u64 own = backup ? end : 1, table = backup ? end - 32 : 2;
 		u8 h[sector_bytes] = {};
 		memcpy(h, "EFI PART\0\0\1\0", 12);
@@ -387,7 +390,8 @@ int pattern(const std::string &verb, const char *path, u64 first, u64 count, u64
 		for (u64 i = 0; i < n && !writing; i++) {
 			make_sector(want.get(), seed, s + i);
 			if (memcmp(want.get(), b.get() + i * sector_bytes, sector_bytes))
-				wrong(std::string(path) + ": sector " + std::to_string(s + i) + " is not what was written");
+				wrong(std::string(path) + ": sector " + std::to_string(s + i) +
+				      " is not what was written");
 		}
 		s += n;
 	}
@@ -446,7 +450,7 @@ int without_uring(u32 error, char **command)
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
-	sock_fprog program{sizeof(code) / sizeof(code[0]), code};
+	sock_fprog program{ sizeof(code) / sizeof(code[0]), code };
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
 		die("seccomp");
 	execvp(command[0], command);
@@ -480,7 +484,7 @@ int vectors(const char *device, u64 rounds)
 			p += random(400) * 4;
 			if (p + n > scattered.get() + room)
 				wrong("the scratch room is too small");
-			v.push_back({p, n});
+			v.push_back({ p, n });
 			p += n;
 			left -= n;
 		}

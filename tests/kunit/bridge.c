@@ -39,10 +39,8 @@ static void case_ended(struct kunit *test)
 	now = NULL;
 }
 
-#define SUITE(title)                                                       \
-	static struct kunit_suite suite_##title = { .name = "ubd_" #title, \
-						    .init = case_begins,   \
-						    .exit = case_ended };
+#define SUITE(title) \
+	static struct kunit_suite suite_##title = { .name = "ubd_" #title, .init = case_begins, .exit = case_ended };
 UBD_SHARED_SUITES(SUITE)
 SUITE(device)
 

@@ -28,8 +28,7 @@ struct Disk {
 
 	explicit Disk(const char *flags = "", u64 bytes = disk_bytes, u32 number = first_number)
 	{
-		ubd_k_snprintf(path, sizeof(path), "%s/ubd-kunit-%d-%u", test_dir(), host_pid(),
-			       number);
+		ubd_k_snprintf(path, sizeof(path), "%s/ubd-kunit-%d-%u", test_dir(), host_pid(), number);
 		ubd_k_snprintf(spec, sizeof(spec), "ubd%u%s=%s", number, flags, path);
 		out = static_cast<u8 *>(test_pages_alloc(buffer_bytes));
 		in = static_cast<u8 *>(test_pages_alloc(buffer_bytes));
@@ -113,8 +112,7 @@ UBD_CASE(sizes_and_places)
 	CHECK_EQ(test_disk_sectors(d.t), disk_bytes / 512);
 	CHECK(!test_disk_read_only(d.t) && test_disk_write_cache(d.t));
 	u32 seed = 0;
-	for (u64 bytes : each(512ull, 1024ull, 3584ull, 4096ull, 4608ull, 65536ull, 131072ull + 512,
-			      1048576ull))
+	for (u64 bytes : each(512ull, 1024ull, 3584ull, 4096ull, 4608ull, 65536ull, 131072ull + 512, 1048576ull))
 		for (u64 sector : each(0ull, 1ull, 7ull, 8ull, 2047ull, disk_bytes / 512 - 2048)) {
 			d.pattern(++seed, bytes);
 			CHECK_EQ(d.io(TEST_WRITE, sector, bytes), 0);
@@ -135,12 +133,10 @@ UBD_CASE(vectors)
 		u32 piece, skip, start;
 		u64 bytes;
 	} table[] = {
-		{ 4096, 0, 0, 65536 },        { 4096, 4096, 0, 65536 },
-		{ 512, 0, 512, 16384 },       { 512, 512, 512, 65536 },
-		{ 8192, 4096, 0, 131072 },    { 12288, 512, 512, 98304 },
-		{ 20480, 1024, 3072, 40960 }, { 516, 4, 4, 516 * 128 },
-		{ 4092, 8, 4, 512 * 1023 },   { 512, 3584, 0, 200 * 512 },
-		{ 2048, 100, 4, 128 * 2048 }, { 65536, 0, 512, 524288 },
+		{ 4096, 0, 0, 65536 },        { 4096, 4096, 0, 65536 },     { 512, 0, 512, 16384 },
+		{ 512, 512, 512, 65536 },     { 8192, 4096, 0, 131072 },    { 12288, 512, 512, 98304 },
+		{ 20480, 1024, 3072, 40960 }, { 516, 4, 4, 516 * 128 },     { 4092, 8, 4, 512 * 1023 },
+		{ 512, 3584, 0, 200 * 512 },  { 2048, 100, 4, 128 * 2048 }, { 65536, 0, 512, 524288 },
 	};
 	u32 seed = 100;
 	for (auto &row : table) {
@@ -159,8 +155,7 @@ UBD_CASE(vectors)
 		u32 m = cut(vec, 256, d.in + row.start, row.bytes, row.piece, row.skip);
 		CHECK_EQ(d.io(TEST_READ, 64, vec, m), 0);
 		for (u32 i = 0; i < m; i++)
-			CHECK(!__builtin_memcmp(vec[i].base,
-						d.out + (static_cast<u8 *>(vec[i].base) - d.in),
+			CHECK(!__builtin_memcmp(vec[i].base, d.out + (static_cast<u8 *>(vec[i].base) - d.in),
 						vec[i].bytes));
 		// What lies between the vectors was let alone.
 		if (row.skip)
@@ -261,8 +256,7 @@ UBD_CASE(zeroes_of_both_kinds)
 		CHECK_EQ(d.io(TEST_READ, 2048, buffer_bytes), 0);
 		CHECK(!__builtin_memcmp(d.in, d.out, 3 * 512));
 		CHECK(zero(d.in + 3 * 512, 1024 * 512));
-		CHECK(!__builtin_memcmp(d.in + 1027 * 512, d.out + 1027 * 512,
-					buffer_bytes - 1027 * 512));
+		CHECK(!__builtin_memcmp(d.in + 1027 * 512, d.out + 1027 * 512, buffer_bytes - 1027 * 512));
 		CHECK_EQ(d.stats().errors, 0);
 	}
 }
@@ -302,8 +296,7 @@ UBD_CASE(many_in_flight)
 			// Scattered, so that they do not merge.
 			u32 slot = (i * 7) % n;
 			test_vec v{ (write ? d.out : d.in) + slot * 2048, 2048 };
-			REQUIRE(!test_disk_submit(d.t, write ? TEST_WRITE : TEST_READ, slot * 16,
-						  &v, 1, &result[i]));
+			REQUIRE(!test_disk_submit(d.t, write ? TEST_WRITE : TEST_READ, slot * 16, &v, 1, &result[i]));
 		}
 		CHECK_EQ(test_disk_wait(d.t), 0);
 		u32 bad = 0;

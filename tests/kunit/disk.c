@@ -40,8 +40,7 @@ struct test_disk *test_disk_open(const char *spec, int *err)
 		*err = PTR_ERR(t->disk);
 		goto out_free;
 	}
-	t->file = bdev_file_open_by_dev(disk_devt(ubd_test_gendisk(t->disk)), BLK_OPEN_READ, NULL,
-					NULL);
+	t->file = bdev_file_open_by_dev(disk_devt(ubd_test_gendisk(t->disk)), BLK_OPEN_READ, NULL, NULL);
 	if (IS_ERR(t->file)) {
 		*err = PTR_ERR(t->file);
 		goto out_remove;
@@ -100,8 +99,7 @@ static void bio_ended(struct bio *bio)
 		wake_up(&t->idle);
 }
 
-int test_disk_submit(struct test_disk *t, enum test_op op, u64 sector, const struct test_vec *vec,
-		     u32 n, int *result)
+int test_disk_submit(struct test_disk *t, enum test_op op, u64 sector, const struct test_vec *vec, u32 n, int *result)
 {
 	blk_opf_t opf = op == TEST_READ ? REQ_OP_READ : REQ_OP_WRITE;
 	struct test_bio *b = kmalloc(sizeof(*b), GFP_KERNEL);
@@ -116,8 +114,8 @@ int test_disk_submit(struct test_disk *t, enum test_op op, u64 sector, const str
 	bio = bio_alloc(t->bdev, n, opf, GFP_KERNEL);
 	bio->bi_iter.bi_sector = sector;
 	for (i = 0; i < n; i++) {
-		if (bio_add_page(bio, virt_to_page(vec[i].base), vec[i].bytes,
-				 offset_in_page(vec[i].base)) != vec[i].bytes) {
+		if (bio_add_page(bio, virt_to_page(vec[i].base), vec[i].bytes, offset_in_page(vec[i].base)) !=
+		    vec[i].bytes) {
 			bio_put(bio);
 			kfree(b);
 			return -EINVAL;

@@ -38,8 +38,8 @@ bool test_disk_write_cache(struct test_disk *t);
 void test_disk_stats(struct test_disk *t, struct ubd_stats *to);
 
 /* Sends one bio and comes back at once; *result is set when it ends. */
-int test_disk_submit(struct test_disk *t, enum test_op op, ubd_u64 sector,
-		     const struct test_vec *vec, ubd_u32 n, int *result);
+int test_disk_submit(struct test_disk *t, enum test_op op, ubd_u64 sector, const struct test_vec *vec, ubd_u32 n,
+		     int *result);
 /* Waits for all that were sent. -ETIMEDOUT after a long time. */
 int test_disk_wait(struct test_disk *t);
 int test_disk_flush(struct test_disk *t);

@@ -34,8 +34,7 @@ long host_read(const char *path, ubd_u64 offset, void *to, size_t bytes)
 	sys::Fd fd(sys::open(path, O_RDONLY | O_CLOEXEC));
 	if (!fd.valid())
 		return fd.get();
-	return sys::call(SYS_pread64, fd.get(), sys::arg(to), static_cast<long>(bytes),
-			 static_cast<long>(offset));
+	return sys::call(SYS_pread64, fd.get(), sys::arg(to), static_cast<long>(bytes), static_cast<long>(offset));
 }
 
 long host_blocks(const char *path)
@@ -57,8 +56,7 @@ int host_descriptors()
 		if (n <= 0)
 			return count;
 		// struct linux_dirent64: the record's length is at byte 16.
-		for (long at = 0; at < n;
-		     at += *reinterpret_cast<unsigned short *>(buffer + at + 16))
+		for (long at = 0; at < n; at += *reinterpret_cast<unsigned short *>(buffer + at + 16))
 			count++;
 	}
 }

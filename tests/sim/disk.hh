@@ -30,10 +30,7 @@ public:
 
 	Run next_run(bool reading, ByteOffset at, ByteCount most) const override;
 	// Where a byte of a file lies in the device.
-	u64 device_offset(u8 file, u64 offset) const
-	{
-		return file ? offset : offset - data_offset_;
-	}
+	u64 device_offset(u8 file, u64 offset) const { return file ? offset : offset - data_offset_; }
 
 	// -- the host's files ---------------------------------------------------
 	// Bytes from there to the file's end; 0 beyond it.

@@ -203,11 +203,9 @@ void World::check_status(const Tag &tag)
 		if (tag.statuses)
 			fail("request %llu ends well after an error", tag.arrival);
 		if (tag.after_loss && tag.op != UBD_OP_READ)
-			fail("request %llu came after durability was lost and ends well",
-			     tag.arrival);
+			fail("request %llu came after durability was lost and ends well", tag.arrival);
 		if (tag.op != UBD_OP_FLUSH && !tag.handed_all())
-			fail("request %llu ends well, but the host was not asked for all of it",
-			     tag.arrival);
+			fail("request %llu ends well, but the host was not asked for all of it", tag.arrival);
 		return;
 	}
 	u32 explained = tag.statuses;
@@ -217,8 +215,7 @@ void World::check_status(const Tag &tag)
 		return;
 	if (status == UBD_STATUS_IOERR && watch_.durability_lost() && tag.op != UBD_OP_READ)
 		return;
-	if (status == UBD_STATUS_NOTSUPP && tag.op == UBD_OP_DISCARD &&
-	    watch_.punch_is_known_to_fail())
+	if (status == UBD_STATUS_NOTSUPP && tag.op == UBD_OP_DISCARD && watch_.punch_is_known_to_fail())
 		return;
 	fail("request %llu ends with status %u, which no error explains", tag.arrival, status);
 }
@@ -233,16 +230,12 @@ void World::ended_well(Tag &tag)
 	if (tag.op != UBD_OP_DISCARD)
 		disk_.set_bits(tag.sector, tag.sectors());
 	if (tag.op == UBD_OP_WRITE)
-		tag.each_segment([&](const u8 *data, u64 n, u64 at) {
-			memcpy(disk_.model(start + at), data, n);
-		});
+		tag.each_segment([&](const u8 *data, u64 n, u64 at) { memcpy(disk_.model(start + at), data, n); });
 	for (u64 s = tag.sector; s < tag.sector + tag.sectors(); s++) {
 		if (tag.op != UBD_OP_WRITE && disk_.bit(s))
 			memset(disk_.model(s * sector_bytes), 0, sector_bytes);
-		if (memcmp(disk_.content(s * sector_bytes), disk_.model(s * sector_bytes),
-			   sector_bytes))
-			fail("request %llu ends well, but sector %llu does not hold its data",
-			     tag.arrival, s);
+		if (memcmp(disk_.content(s * sector_bytes), disk_.model(s * sector_bytes), sector_bytes))
+			fail("request %llu ends well, but sector %llu does not hold its data", tag.arrival, s);
 		if (tag.durable && !disk_.durable(s))
 			fail("request %llu ends, but sector %llu is not durable", tag.arrival, s);
 	}
@@ -273,8 +266,8 @@ void World::check_read(const Tag &tag)
 	tag.each_segment([&](const u8 *data, u64 n, u64 at) {
 		for (u64 i = 0; i < n; i += sector_bytes)
 			if (memcmp(data + i, disk_.model(start + at + i), sector_bytes))
-				fail("request %llu reads something else at sector %llu",
-				     tag.arrival, (start + at + i) / sector_bytes);
+				fail("request %llu reads something else at sector %llu", tag.arrival,
+				     (start + at + i) / sector_bytes);
 	});
 }
 
@@ -329,11 +322,10 @@ void World::check_progress(const ubd_stats &s)
 		fail("%llu requests wait, and nothing is in flight", s.queued);
 	const bool full = s.in_flight == profile_.capacity || !ring_.space();
 	if (s.queued && served_with_memory_ && !full)
-		fail("there is memory, but %llu requests wait with %llu of %u in flight", s.queued,
-		     s.in_flight, profile_.capacity);
+		fail("there is memory, but %llu requests wait with %llu of %u in flight", s.queued, s.in_flight,
+		     profile_.capacity);
 	if (synchronous_ && !gave_up_ && (s.queued || s.in_flight))
-		fail("synchronous, but %llu requests wait and %llu chunks are in flight", s.queued,
-		     s.in_flight);
+		fail("synchronous, but %llu requests wait and %llu chunks are in flight", s.queued, s.in_flight);
 }
 
 void World::check_end()
@@ -343,11 +335,11 @@ void World::check_end()
 	for (u64 n : s.requests)
 		requests += n;
 	if (requests != sent_ || s.queued || s.in_flight || s.completion_overflows)
-		fail("at the end: %llu of %llu requests counted, %llu queued, %llu in flight",
-		     requests, sent_, s.queued, s.in_flight);
+		fail("at the end: %llu of %llu requests counted, %llu queued, %llu in flight", requests, sent_,
+		     s.queued, s.in_flight);
 	if (headers.live() || chunks.live() || watch_.held() || ring_.holds())
-		fail("leak: %zu headers, %zu chunks, %zu with the engine", headers.live(),
-		     chunks.live(), watch_.held());
+		fail("leak: %zu headers, %zu chunks, %zu with the engine", headers.live(), chunks.live(),
+		     watch_.held());
 	disk_.check_all();
 	TRACE("the end");
 }
@@ -389,8 +381,7 @@ void ubd_k_chunk_free(ubd_kqueue *k, void *chunk)
 }
 
 // The cursor: which segment, and how far into it.
-ubd_u32 ubd_k_map(ubd_request *rq, ubd_iovec *iov, ubd_u32 max_iovs, ubd_u64 max_bytes,
-		  ubd_u64 *bytes)
+ubd_u32 ubd_k_map(ubd_request *rq, ubd_iovec *iov, ubd_u32 max_iovs, ubd_u64 max_bytes, ubd_u64 *bytes)
 {
 	const auto &segments = ubd::sim::Tag::of(rq).segments;
 	ubd_u64 &segment = rq->cursor.word[0], &done = rq->cursor.word[1];
@@ -398,8 +389,7 @@ ubd_u32 ubd_k_map(ubd_request *rq, ubd_iovec *iov, ubd_u32 max_iovs, ubd_u64 max
 	ubd_u32 n = 0;
 	while (segment < segments.size() && sum < max_bytes) {
 		char *base = static_cast<char *>(segments[segment].base) + done;
-		const ubd_u64 part =
-			ubd::min<ubd_u64>(segments[segment].bytes - done, max_bytes - sum);
+		const ubd_u64 part = ubd::min<ubd_u64>(segments[segment].bytes - done, max_bytes - sum);
 		if (n && static_cast<char *>(iov[n - 1].base) + iov[n - 1].bytes == base) {
 			iov[n - 1].bytes += part;
 		} else {
@@ -440,8 +430,7 @@ void ubd_k_log(ubd_log_level, bool, const char *format, ...)
 	va_start(args, format);
 	const int n = vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	if (n <= 0 || n >= static_cast<int>(sizeof(text)) || text[n - 1] != '\n' ||
-	    strncmp(text, "ubda: /sim: ", 12))
+	if (n <= 0 || n >= static_cast<int>(sizeof(text)) || text[n - 1] != '\n' || strncmp(text, "ubda: /sim: ", 12))
 		ubd::sim::fail("a message without name or end: %s", text);
 	text[n - 1] = 0;
 	if (strstr(text, "the host does not complete I/O"))
@@ -461,6 +450,6 @@ int ubd_k_snprintf(char *to, size_t bytes, const char *format, ...)
 void ubd_k_assert_failed(const char *what, const char *file, int line)
 {
 	if (!ubd::sim::asserts_ignored)
-		ubd::sim::fail("%s:%d: broken invariant: %s",
-			       strrchr(file, '/') ? strrchr(file, '/') + 1 : file, line, what);
+		ubd::sim::fail("%s:%d: broken invariant: %s", strrchr(file, '/') ? strrchr(file, '/') + 1 : file, line,
+			       what);
 }

@@ -80,8 +80,7 @@ bool run_seed(u64 seed)
 void name_failure(const Options &o, u64 seed, const char *why)
 {
 	char line[800];
-	const int n = snprintf(line, sizeof(line),
-			       "FAIL seed %llu: %s\n     %s%s --seed %llu --trace\n", seed, why,
+	const int n = snprintf(line, sizeof(line), "FAIL seed %llu: %s\n     %s%s --seed %llu --trace\n", seed, why,
 			       o.program, asserts_ignored ? " --ignore-asserts" : "", seed);
 	fflush(stdout);
 	(void)!write(STDOUT_FILENO, line, static_cast<size_t>(n));
@@ -125,8 +124,7 @@ void supervise(const Options &o, Share &share, double began)
 		if (pid < 0 || waitpid(pid, &status, 0) != pid || !status)
 			break;
 		char why[80];
-		snprintf(why, sizeof(why), "crashed (wait status 0x%x)",
-			 static_cast<unsigned>(status));
+		snprintf(why, sizeof(why), "crashed (wait status 0x%x)", static_cast<unsigned>(status));
 		failed(o, share, share.next, why, began);
 		share.next = share.next + o.jobs;
 	}
@@ -135,8 +133,8 @@ void supervise(const Options &o, Share &share, double began)
 int run_all(const Options &o)
 {
 	const size_t bytes = sizeof(Share) * o.jobs;
-	auto *shares = static_cast<Share *>(
-		mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+	auto *shares =
+		static_cast<Share *>(mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
 	const double began = clock_now();
 	for (u64 j = 0; j < o.jobs; j++) {
 		shares[j].next = o.first + j;

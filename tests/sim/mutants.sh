@@ -24,6 +24,12 @@ missed=0
 make -s -C "$top/tests/sim" O="$base" >/dev/null || exit 1
 rm -rf "$out"
 mkdir -p "$out"
+# Where core itself fails, a mutant that fails says nothing.
+if ! "$base/ubd-sim" --stop --seeds "$seeds" >"$out/core.log" 2>&1; then
+	cat "$out/core.log" >&2
+	echo 'mutants: core fails without a bug put in' >&2
+	exit 1
+fi
 
 prepare() { # NAME FILE SED-SCRIPT
 	local dir=$out/$1

@@ -53,10 +53,9 @@ void Profile::draw_host(Random &r)
 
 void Profile::draw_trouble(Random &r)
 {
-	static constexpr int persistent_errors[] = { errno_nospc,    errno_dquot,    errno_io,
-						     errno_fault,    errno_rofs,     errno_fbig,
-						     errno_again,    errno_intr,     errno_nomem,
-						     errno_canceled, errno_opnotsupp };
+	static constexpr int persistent_errors[] = { errno_nospc, errno_dquot,    errno_io,       errno_fault,
+						     errno_rofs,  errno_fbig,     errno_again,    errno_intr,
+						     errno_nomem, errno_canceled, errno_opnotsupp };
 	if (r.percent(30))
 		fatal_permille = static_cast<u32>(r.spread(200));
 	if (r.percent(40))

@@ -108,8 +108,7 @@ bool Ring::listen()
 bool Ring::cancel(Chunk &chunk)
 {
 	called();
-	if (cancels_ >= cancel_slots || unsent() == profile_.ring + cancel_slots ||
-	    profile_.no_cancel)
+	if (cancels_ >= cancel_slots || unsent() == profile_.ring + cancel_slots || profile_.no_cancel)
 		return false;
 	sq_.push_back(Entry{ &chunk, true });
 	cancels_++;
@@ -149,8 +148,7 @@ void Ring::meddle()
 
 int Ring::refusal()
 {
-	static constexpr int errors[] = { errno_again, errno_busy, errno_intr, errno_nomem,
-					  errno_io };
+	static constexpr int errors[] = { errno_again, errno_busy, errno_intr, errno_nomem, errno_io };
 	if (!storm_ && random_.permille(profile_.refuse_permille)) {
 		storm_ = static_cast<u32>(random_.spread(12));
 		storm_error_ = errors[random_.below(random_.percent(10) ? 5 : 4)];
@@ -281,10 +279,9 @@ u32 Ring::holds() const
 
 int Ring::some_error()
 {
-	static constexpr int errors[] = { errno_io,    errno_nospc, errno_dquot,     errno_fbig,
-					  errno_fault, errno_nomem, errno_inval,     errno_rofs,
-					  errno_perm,  errno_acces, errno_opnotsupp, errno_nosys,
-					  110,         121 };
+	static constexpr int errors[] = { errno_io,        errno_nospc, errno_dquot, errno_fbig, errno_fault,
+					  errno_nomem,     errno_inval, errno_rofs,  errno_perm, errno_acces,
+					  errno_opnotsupp, errno_nosys, 110,         121 };
 	return errors[random_.below(sizeof(errors) / sizeof(errors[0]))];
 }
 
@@ -316,8 +313,8 @@ s32 Ring::execute(Entry &e)
 			(void)transfer(chunk, true);
 		return -error;
 	}
-	if (moves_data(chunk.op) && chunk.op != HostOp::read &&
-	    random_.permille(profile_.fatal_permille) && random_.percent(20))
+	if (moves_data(chunk.op) && chunk.op != HostOp::read && random_.permille(profile_.fatal_permille) &&
+	    random_.percent(20))
 		return 0; // a write without effect
 	return transfer(chunk, moves_data(chunk.op) && random_.percent(profile_.short_percent));
 }

@@ -35,10 +35,7 @@ public:
 	}
 
 	// 0 to n - 1
-	u64 below(u64 n)
-	{
-		return static_cast<u64>((static_cast<unsigned __int128>(next()) * n) >> 64);
-	}
+	u64 below(u64 n) { return static_cast<u64>((static_cast<unsigned __int128>(next()) * n) >> 64); }
 	// least to most, both included
 	u64 range(u64 least, u64 most) { return least + below(most - least + 1); }
 	bool percent(u64 p) { return p && below(100) < p; }

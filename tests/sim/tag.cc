@@ -21,8 +21,7 @@ const char *op_name(u8 op)
 
 const char *host_op_name(HostOp op)
 {
-	static constexpr const char *names[] = { "read", "write", "write_sync",
-						 "sync", "punch", "zero" };
+	static constexpr const char *names[] = { "read", "write", "write_sync", "sync", "punch", "zero" };
 	return names[static_cast<u8>(op)];
 }
 
@@ -65,8 +64,7 @@ void Tag::make_memory(const Profile &p, Random &random)
 bool Tag::holds(const ubd_iovec &v) const
 {
 	for (const ubd_iovec &s : segments) {
-		auto *from = static_cast<const u8 *>(s.base),
-		     *base = static_cast<const u8 *>(v.base);
+		auto *from = static_cast<const u8 *>(s.base), *base = static_cast<const u8 *>(v.base);
 		if (base >= from && base < from + s.bytes)
 			return base + v.bytes <= memory.get() + memory_bytes;
 	}
@@ -79,8 +77,7 @@ void Tag::check_memory() const
 	auto nobody = [this, &at](const u8 *end) {
 		for (; at < end; at++)
 			if (*at != nobodys)
-				fail("request %llu: memory that is not its own was written",
-				     arrival);
+				fail("request %llu: memory that is not its own was written", arrival);
 	};
 	each_segment([&](u8 *data, u64 n, u64 position) {
 		nobody(data);

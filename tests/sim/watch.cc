@@ -52,12 +52,11 @@ void Watch::prepare(Chunk &chunk)
 		check_order(tag);
 	check_reserve(chunk, tag, fresh);
 	check_sync(chunk, tag);
-	TRACE("  prepare #%llu %s file %u offset %llu bytes %llu iovs %u%s%s", tag.arrival,
-	      host_op_name(chunk.op), chunk.file, chunk.offset.value, chunk.bytes.value,
-	      chunk.iovs - chunk.first, fresh ? "" : " again",
+	TRACE("  prepare #%llu %s file %u offset %llu bytes %llu iovs %u%s%s", tag.arrival, host_op_name(chunk.op),
+	      chunk.file, chunk.offset.value, chunk.bytes.value, chunk.iovs - chunk.first, fresh ? "" : " again",
 	      chunk.from_reserve ? " reserve" : "");
-	held_.push_back({ &chunk, &tag, chunk.op, chunk.offset.value, chunk.bytes.value,
-			  chunk.first, chunk.iovs, world_.stamp() });
+	held_.push_back({ &chunk, &tag, chunk.op, chunk.offset.value, chunk.bytes.value, chunk.first, chunk.iovs,
+			  world_.stamp() });
 	inner_.prepare(chunk);
 }
 
@@ -78,16 +77,13 @@ void Watch::check_operation(const Chunk &chunk, const Tag &tag) const
 		right = chunk.op == HostOp::punch;
 		break;
 	case UBD_OP_WRITE_ZEROES:
-		right = (chunk.op == HostOp::punch && !(tag.flags & UBD_RQ_NOUNMAP)) ||
-			chunk.op == HostOp::zero ||
+		right = (chunk.op == HostOp::punch && !(tag.flags & UBD_RQ_NOUNMAP)) || chunk.op == HostOp::zero ||
 			(chunk.op == HostOp::write && chunk.zero_pages) ||
-			(chunk.op == HostOp::sync && tag.durable && tag.handed == tag.bytes &&
-			 !holds(tag));
+			(chunk.op == HostOp::sync && tag.durable && tag.handed == tag.bytes && !holds(tag));
 		break;
 	}
 	if (!right)
-		fail("request %llu: host operation %s for a %s", tag.arrival,
-		     host_op_name(chunk.op), op_name(tag.op));
+		fail("request %llu: host operation %s for a %s", tag.arrival, host_op_name(chunk.op), op_name(tag.op));
 	if (chunk.file && tag.op != UBD_OP_READ)
 		fail("request %llu changes the backing file", tag.arrival);
 }
@@ -98,8 +94,8 @@ void Watch::check_range(const Chunk &chunk, const Tag &tag) const
 	const u64 start = tag.sector * sector_bytes;
 	const u64 at = disk_.device_offset(chunk.file, chunk.offset.value);
 	if (at < start || !chunk.bytes.value || at + chunk.bytes.value > start + tag.bytes)
-		fail("request %llu: a part at byte %llu of %llu bytes is not in it", tag.arrival,
-		     at, chunk.bytes.value);
+		fail("request %llu: a part at byte %llu of %llu bytes is not in it", tag.arrival, at,
+		     chunk.bytes.value);
 	if (tag.op == UBD_OP_READ && disk_.bit(at / sector_bytes) == (chunk.file != 0))
 		fail("request %llu reads byte %llu from the wrong file", tag.arrival, at);
 	if (!moves_data(chunk.op))
@@ -108,12 +104,10 @@ void Watch::check_range(const Chunk &chunk, const Tag &tag) const
 		fail("request %llu: iovecs %u to %u", tag.arrival, chunk.first, chunk.iovs);
 	const u64 sum = chunk.iov_bytes().value;
 	if (chunk.zero_pages ? sum > chunk.bytes.value || !sum : sum != chunk.bytes.value)
-		fail("request %llu: iovecs of %llu bytes for a part of %llu", tag.arrival, sum,
-		     chunk.bytes.value);
+		fail("request %llu: iovecs of %llu bytes for a part of %llu", tag.arrival, sum, chunk.bytes.value);
 	for (u32 i = chunk.first; i < chunk.iovs && !chunk.zero_pages; i++)
 		if (!tag.holds(chunk.iov[i]))
-			fail("request %llu: an iovec points at memory that is not its own",
-			     tag.arrival);
+			fail("request %llu: an iovec points at memory that is not its own", tag.arrival);
 }
 
 // True for what the engine gets for the first time: that is in order, too.
@@ -125,13 +119,11 @@ bool Watch::note_fresh(const Chunk &chunk, Tag &tag) const
 		tag.sync_handed = true;
 		return first;
 	}
-	const u64 at =
-		disk_.device_offset(chunk.file, chunk.offset.value) - tag.sector * sector_bytes;
+	const u64 at = disk_.device_offset(chunk.file, chunk.offset.value) - tag.sector * sector_bytes;
 	if (at + chunk.bytes.value <= tag.handed)
 		return false;
 	if (at != tag.handed)
-		fail("request %llu: a part at byte %llu of it, after %llu bytes", tag.arrival, at,
-		     tag.handed);
+		fail("request %llu: a part at byte %llu of it, after %llu bytes", tag.arrival, at, tag.handed);
 	tag.handed += chunk.bytes.value;
 	return true;
 }
@@ -161,16 +153,15 @@ void Watch::check_reserve(const Chunk &chunk, const Tag &tag, bool fresh)
 		// One that is done, and only waits to be ended, gave it back.
 		const bool used = header_reserve_ && header_reserve_->rq.header;
 		if (used && header_reserve_ != &tag)
-			fail("the reserve's header has two owners: %llu and %llu",
-			     header_reserve_->arrival, tag.arrival);
+			fail("the reserve's header has two owners: %llu and %llu", header_reserve_->arrival,
+			     tag.arrival);
 		header_reserve_ = &tag;
 	}
 	if (!chunk.from_reserve || !fresh)
 		return;
 	for (const Held &h : held_)
 		if (h.chunk->from_reserve)
-			fail("the reserve's chunk has two owners: %llu and %llu", h.tag->arrival,
-			     tag.arrival);
+			fail("the reserve's chunk has two owners: %llu and %llu", h.tag->arrival, tag.arrival);
 }
 
 // Linux tells an open file of a failed write-back once: of two fdatasync calls
@@ -179,8 +170,7 @@ void Watch::check_sync(const Chunk &chunk, const Tag &tag) const
 {
 	for (const Held &h : held_)
 		if (chunk.op == HostOp::sync && h.op == HostOp::sync)
-			fail("an fdatasync for %llu while one for %llu is with the host",
-			     tag.arrival, h.tag->arrival);
+			fail("an fdatasync for %llu while one for %llu is with the host", tag.arrival, h.tag->arrival);
 }
 
 u32 Watch::reap(Completion *to, u32 most)
@@ -195,10 +185,9 @@ u32 Watch::reap(Completion *to, u32 most)
 		const Held h = held_[k];
 		held_.erase(held_.begin() + static_cast<long>(k));
 		const Chunk &c = *h.chunk;
-		if (c.op != h.op || c.offset.value != h.offset || c.bytes.value != h.bytes ||
-		    c.first != h.first || c.iovs != h.iovs)
-			fail("request %llu: a chunk was changed while the host had it",
-			     h.tag->arrival);
+		if (c.op != h.op || c.offset.value != h.offset || c.bytes.value != h.bytes || c.first != h.first ||
+		    c.iovs != h.iovs)
+			fail("request %llu: a chunk was changed while the host had it", h.tag->arrival);
 		note(h, to[i].result);
 	}
 	return n;
@@ -206,8 +195,7 @@ u32 Watch::reap(Completion *to, u32 most)
 
 void Watch::note(const Held &h, s32 result)
 {
-	TRACE("  reap #%llu %s offset %llu: %d", h.tag->arrival, host_op_name(h.op), h.offset,
-	      result);
+	TRACE("  reap #%llu %s offset %llu: %d", h.tag->arrival, host_op_name(h.op), h.offset, result);
 	if (result < 0)
 		return note_error(h, -result);
 	world_.progressed();

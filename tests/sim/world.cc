@@ -63,11 +63,10 @@ private:
 };
 
 World::World(u64 seed)
-	: headers("header", ubd_header_bytes()), chunks("chunk", ubd_chunk_bytes()), random_(seed),
-	  profile_(random_), disk_(profile_, random_), ring_(*this, profile_, disk_, random_),
-	  faults_(ring_), watch_(*this, engine_of(profile_, ring_, faults_), disk_),
-	  queue_(&kernel_side, watch_, disk_, queue_config(profile_)), tags_(profile_.tags),
-	  users_(profile_.sectors)
+	: headers("header", ubd_header_bytes()), chunks("chunk", ubd_chunk_bytes()), random_(seed), profile_(random_),
+	  disk_(profile_, random_), ring_(*this, profile_, disk_, random_), faults_(ring_),
+	  watch_(*this, engine_of(profile_, ring_, faults_), disk_),
+	  queue_(&kernel_side, watch_, disk_, queue_config(profile_)), tags_(profile_.tags), users_(profile_.sectors)
 {
 	world = this;
 	kernel_side.world = this;
@@ -79,10 +78,9 @@ World::World(u64 seed)
 	change_memory();
 	TRACE("device of %llu sectors%s%s, ring %u, capacity %u%s, %u tags, %u requests, pools "
 	      "keep %u%s",
-	      profile_.sectors, profile_.cow ? ", cow" : "", profile_.sync_writes ? ", sync" : "",
-	      profile_.ring, profile_.capacity, profile_.deferred ? ", deferred" : "",
-	      profile_.tags, profile_.requests, profile_.pool_minimum,
-	      profile_.faults ? ", faults" : "");
+	      profile_.sectors, profile_.cow ? ", cow" : "", profile_.sync_writes ? ", sync" : "", profile_.ring,
+	      profile_.capacity, profile_.deferred ? ", deferred" : "", profile_.tags, profile_.requests,
+	      profile_.pool_minimum, profile_.faults ? ", faults" : "");
 }
 
 void World::run()
@@ -122,8 +120,7 @@ u32 World::weight(Action a) const
 	case Action::host:
 		return ring_.next_due() <= now_ ? 40 : 0;
 	case Action::interrupt:
-		return ring_.announced && ring_.announced_at + profile_.interrupt_delay <= now_ ? 40
-												: 0;
+		return ring_.announced && ring_.announced_at + profile_.interrupt_delay <= now_ ? 40 : 0;
 	case Action::timer:
 		return timer_armed_ && timer_at_ <= now_ ? 20 : 0;
 	case Action::timeout:
@@ -206,10 +203,7 @@ void World::change_memory()
 		dry_percent_ = profile_.memory_percent;
 		return;
 	case Memory::phases:
-		dry_percent_ = dry_percent_
-				       ? 0
-				       : static_cast<u32>(
-						 random_.percent(70) ? 100 : random_.range(1, 99));
+		dry_percent_ = dry_percent_ ? 0 : static_cast<u32>(random_.percent(70) ? 100 : random_.range(1, 99));
 		memory_changes_ = now_ + random_.spread(random_.percent(50) ? 2 * ms : second);
 		TRACE("allocations fail: %u %%", dry_percent_);
 	}
@@ -272,8 +266,7 @@ bool World::draw_request(Tag &tag)
 void World::claim(const Tag &tag, int by)
 {
 	for (u64 s = tag.sector; s < tag.sector + tag.sectors(); s++)
-		users_[s] = by > 0 ? (tag.exclusive() ? -1 : users_[s] + 1)
-				   : (tag.exclusive() ? 0 : users_[s] - 1);
+		users_[s] = by > 0 ? (tag.exclusive() ? -1 : users_[s] + 1) : (tag.exclusive() ? 0 : users_[s] - 1);
 }
 
 void World::submit()
@@ -314,9 +307,8 @@ void World::send(Tag &tag, bool last)
 	tag.after_loss = watch_.durability_lost();
 	if (!busy_++)
 		progressed();
-	TRACE("send #%llu %s sector %llu+%llu%s%s%s", tag.arrival, op_name(tag.op), tag.sector,
-	      tag.sectors(), tag.durable ? " durable" : "",
-	      tag.flags & UBD_RQ_NOUNMAP ? " nounmap" : "", last ? " last" : "");
+	TRACE("send #%llu %s sector %llu+%llu%s%s%s", tag.arrival, op_name(tag.op), tag.sector, tag.sectors(),
+	      tag.durable ? " durable" : "", tag.flags & UBD_RQ_NOUNMAP ? " nounmap" : "", last ? " last" : "");
 	Entered entered(*this, last);
 	uncommitted_ = uncommitted_ || !last;
 	ubd_queue_enqueue(queue(), &tag.rq, last);
@@ -427,10 +419,9 @@ void World::random_fault()
 	const u64 operation = random_.below(8), effect = random_.below(8);
 	const bool fails = effect < 5 || effect == 7;
 	char text[96];
-	ubd_k_snprintf(text, sizeof(text), "%s %s every=%llu times=%llu after=%llu",
-		       operations[operation],
-		       operation == 7 && !fails ? "errno=16" : effects[effect], random_.spread(4),
-		       random_.spread(20), random_.below(5));
+	ubd_k_snprintf(text, sizeof(text), "%s %s every=%llu times=%llu after=%llu", operations[operation],
+		       operation == 7 && !fails ? "errno=16" : effects[effect], random_.spread(4), random_.spread(20),
+		       random_.below(5));
 	set_fault(text);
 }
 
@@ -438,8 +429,7 @@ void World::random_fault()
 // processor, an interrupt, a completion that sends the next request.
 void World::nest()
 {
-	if (!nesting_ || !depth_ || depth_ > most_nesting ||
-	    !random_.percent(profile_.nest_percent))
+	if (!nesting_ || !depth_ || depth_ > most_nesting || !random_.percent(profile_.nest_percent))
 		return;
 	nested_++;
 	switch (random_.below(6)) {

@@ -79,17 +79,7 @@ public:
 	Pool chunks;
 
 private:
-	enum class Action : u8 {
-		submit,
-		commit,
-		host,
-		interrupt,
-		timer,
-		timeout,
-		odd,
-		time_passes,
-		count
-	};
+	enum class Action : u8 { submit, commit, host, interrupt, timer, timeout, odd, time_passes, count };
 	class Entered;
 
 	void step();

@@ -21,20 +21,17 @@
 namespace ubd::test
 {
 
-bool failed_here(const char *file, int line, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
+bool failed_here(const char *file, int line, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 inline bool check(bool ok, const char *file, int line, const char *text)
 {
 	return ok || failed_here(file, line, "expected: %s", text);
 }
 
-template <class A, class B>
-bool check_equal(A a, B b, const char *file, int line, const char *at, const char *bt)
+template <class A, class B> bool check_equal(A a, B b, const char *file, int line, const char *at, const char *bt)
 {
 	auto x = static_cast<long long>(a), y = static_cast<long long>(b);
-	return x == y ||
-	       failed_here(file, line, "expected: %s == %s, got %lld and %lld", at, bt, x, y);
+	return x == y || failed_here(file, line, "expected: %s == %s, got %lld and %lld", at, bt, x, y);
 }
 
 // The values of a loop: for (bool hold : each(false, true)). There is no
@@ -44,8 +41,7 @@ template <class T, u32 n> struct Values {
 	const T *begin() const { return value; }
 	const T *end() const { return value + n; }
 };
-template <class T, class... More>
-constexpr Values<T, 1 + sizeof...(More)> each(T first, More... more)
+template <class T, class... More> constexpr Values<T, 1 + sizeof...(More)> each(T first, More... more)
 {
 	return { { first, static_cast<T>(more)... } };
 }

@@ -201,15 +201,12 @@ UBD_CASE(policy_table)
 		CHECK(judge(op, errno_intr) == Verdict::retry_now);
 		CHECK(judge(op, errno_again) == Verdict::retry_later);
 		CHECK(judge(op, errno_canceled) == Verdict::retry_later);
-		CHECK(judge(op, errno_opnotsupp) ==
-		      (makes_holes ? Verdict::unsupported : Verdict::fail));
-		CHECK(judge(op, errno_nosys) ==
-		      (makes_holes ? Verdict::unsupported : Verdict::fail));
+		CHECK(judge(op, errno_opnotsupp) == (makes_holes ? Verdict::unsupported : Verdict::fail));
+		CHECK(judge(op, errno_nosys) == (makes_holes ? Verdict::unsupported : Verdict::fail));
 		for (int e : each(int(errno_io), int(errno_nospc), int(errno_inval), 9999))
 			CHECK(judge(op, e) == Verdict::fail);
 		// Whatever an fdatasync fails with, it has failed.
-		CHECK_EQ(loses_durability(op, errno_io),
-			 op == HostOp::sync || op == HostOp::write_sync);
+		CHECK_EQ(loses_durability(op, errno_io), op == HostOp::sync || op == HostOp::write_sync);
 		CHECK_EQ(loses_durability(op, errno_nospc), op == HostOp::sync);
 	}
 	CHECK_EQ(status_of(0), UBD_STATUS_OK);
@@ -361,9 +358,8 @@ UBD_CASE(a_failed_dsync_write_sticks)
 		int error;
 		bool sticks;
 	} table[] = {
-		{ errno_io, true },     { 116, true },         { errno_nospc, false },
-		{ errno_dquot, false }, { errno_fbig, false }, { errno_fault, false },
-		{ errno_rofs, false },
+		{ errno_io, true },    { 116, true },          { errno_nospc, false }, { errno_dquot, false },
+		{ errno_fbig, false }, { errno_fault, false }, { errno_rofs, false },
 	};
 	for (auto &t : table) {
 		Fixture f;

@@ -171,8 +171,7 @@ void ubd_k_log(ubd_log_level, bool, const char *format, ...)
 	size_t put = static_cast<size_t>(n) < room ? static_cast<size_t>(n) : room - 1;
 	if (!put || l.text[l.used + put - 1] != '\n')
 		if (put + 1 < room)
-			failed_here(__FILE__, __LINE__, "a message does not end its line: %s",
-				    l.text + l.used);
+			failed_here(__FILE__, __LINE__, "a message does not end its line: %s", l.text + l.used);
 	l.used += put;
 	l.lines++;
 }
@@ -283,8 +282,7 @@ void FakeRequest::write_pattern(u32 seed)
 	u32 at = 0;
 	for (u32 i = 0; i < segments; i++)
 		for (u64 j = 0; j < segment[i].bytes; j++, at++)
-			segment[i].base[j] =
-				static_cast<u8>((at * 2654435761u + seed * 40503u) >> 11);
+			segment[i].base[j] = static_cast<u8>((at * 2654435761u + seed * 40503u) >> 11);
 }
 
 bool FakeRequest::has_pattern(u32 seed) const
@@ -292,8 +290,7 @@ bool FakeRequest::has_pattern(u32 seed) const
 	u32 at = 0;
 	for (u32 i = 0; i < segments; i++)
 		for (u64 j = 0; j < segment[i].bytes; j++, at++)
-			if (segment[i].base[j] !=
-			    static_cast<u8>((at * 2654435761u + seed * 40503u) >> 11))
+			if (segment[i].base[j] != static_cast<u8>((at * 2654435761u + seed * 40503u) >> 11))
 				return false;
 	return true;
 }
@@ -378,10 +375,8 @@ void ScriptEngine::check_order(const Chunk &chunk, Trace &t)
 		t.fresh = chunk.offset.value == begin + r.handed && r.handed < r.rq.bytes;
 		if (t.fresh)
 			r.handed += chunk.bytes.value;
-		else if (chunk.offset.value + chunk.bytes.value > begin + r.handed ||
-			 chunk.offset.value < begin)
-			failed_here(__FILE__, __LINE__,
-				    "ticket %llu: a part at %llu that is none of its own", t.ticket,
+		else if (chunk.offset.value + chunk.bytes.value > begin + r.handed || chunk.offset.value < begin)
+			failed_here(__FILE__, __LINE__, "ticket %llu: a part at %llu that is none of its own", t.ticket,
 				    t.offset);
 	}
 	if (t.ticket < highest_ticket_) {
@@ -391,8 +386,8 @@ void ScriptEngine::check_order(const Chunk &chunk, Trace &t)
 		bool whole = (r.rq.op == UBD_OP_FLUSH ? r.sync_handed : r.handed == r.rq.bytes) ||
 			     chunk.header->status != UBD_STATUS_OK;
 		if (t.fresh || !whole)
-			failed_here(__FILE__, __LINE__, "ticket %llu is served after ticket %llu",
-				    t.ticket, highest_ticket_);
+			failed_here(__FILE__, __LINE__, "ticket %llu is served after ticket %llu", t.ticket,
+				    highest_ticket_);
 	} else {
 		highest_ticket_ = t.ticket;
 	}
@@ -411,18 +406,11 @@ void ScriptEngine::prepare(Chunk &chunk)
 			sum += chunk.iov[i].bytes;
 		bool part = chunk.zero_pages && sum < chunk.bytes.value;
 		if (!sum || (sum != chunk.bytes.value && !part))
-			failed_here(__FILE__, __LINE__,
-				    "a part of %llu bytes has %llu in its vectors",
+			failed_here(__FILE__, __LINE__, "a part of %llu bytes has %llu in its vectors",
 				    chunk.bytes.value, sum);
 	}
-	Trace t{ chunk.header->rq->ticket,
-		 chunk.op,
-		 chunk.file,
-		 false,
-		 chunk.from_reserve,
-		 chunk.iovs - chunk.first,
-		 chunk.offset.value,
-		 chunk.bytes.value };
+	Trace t{ chunk.header->rq->ticket, chunk.op,           chunk.file,       false, chunk.from_reserve,
+		 chunk.iovs - chunk.first, chunk.offset.value, chunk.bytes.value };
 	if (watch_order)
 		check_order(chunk, t);
 	trace_[traces++ % slots] = t;
@@ -457,8 +445,7 @@ Error ScriptEngine::submit()
 void ScriptEngine::complete(u32 i)
 {
 	if (i >= hosts_)
-		return (void)failed_here(__FILE__, __LINE__, "the host holds %u parts, not part %u",
-					 hosts_, i);
+		return (void)failed_here(__FILE__, __LINE__, "the host holds %u parts, not part %u", hosts_, i);
 	Chunk &c = *host_chunk_[i];
 	for (u32 j = i + 1; j < hosts_; j++)
 		host_chunk_[j - 1] = host_chunk_[j];
@@ -629,8 +616,7 @@ Run StripedLayout::next_run(bool reading, ByteOffset at, ByteCount max) const
 	if (!reading)
 		return Run{ at, max, 0 };
 	u64 stripe = at.value / run_;
-	return Run{ at, ByteCount(min(max.value, (stripe + 1) * run_ - at.value)),
-		    static_cast<u8>(stripe & 1) };
+	return Run{ at, ByteCount(min(max.value, (stripe + 1) * run_ - at.value)), static_cast<u8>(stripe & 1) };
 }
 
 namespace
@@ -649,8 +635,7 @@ QueueConfig queue_config(const WorldConfig &c)
 
 World::World(const WorldConfig &c)
 	: engine(k, c.file_bytes), faults(engine),
-	  queue(&k, c.faults ? static_cast<Engine &>(faults) : engine, c.layout ? *c.layout : raw,
-		queue_config(c))
+	  queue(&k, c.faults ? static_cast<Engine &>(faults) : engine, c.layout ? *c.layout : raw, queue_config(c))
 {
 	engine.watch_order = !c.faults;
 	log_clear();
@@ -662,20 +647,17 @@ World::World(const WorldConfig &c)
 World::~World()
 {
 	if (k.ended != sent_)
-		failed_here(__FILE__, __LINE__, "%llu requests were sent, %llu ended", sent_,
-			    k.ended);
+		failed_here(__FILE__, __LINE__, "%llu requests were sent, %llu ended", sent_, k.ended);
 	if (k.headers.live || k.chunks.live)
-		failed_here(__FILE__, __LINE__, "%llu headers and %llu chunks are lost",
-			    k.headers.live, k.chunks.live);
+		failed_here(__FILE__, __LINE__, "%llu headers and %llu chunks are lost", k.headers.live, k.chunks.live);
 	if (engine.holds())
 		failed_here(__FILE__, __LINE__, "the engine still holds %u parts", engine.holds());
 	if (k.end_depth_most > 1)
-		failed_here(__FILE__, __LINE__, "ending requests recurses, %u deep",
-			    k.end_depth_most);
+		failed_here(__FILE__, __LINE__, "ending requests recurses, %u deep", k.end_depth_most);
 	ubd_stats s = stats();
 	if (s.in_flight || s.queued)
-		failed_here(__FILE__, __LINE__, "an idle queue counts %llu in flight, %llu queued",
-			    s.in_flight, s.queued);
+		failed_here(__FILE__, __LINE__, "an idle queue counts %llu in flight, %llu queued", s.in_flight,
+			    s.queued);
 	if (the_log.asserts && !the_log.expect_asserts)
 		failed_here(__FILE__, __LINE__, "%u invariants were broken", the_log.asserts);
 	while (FakeRequest *r = requests_)
@@ -730,8 +712,7 @@ FakeRequest &World::make(u8 op, u64 sector, u64 bytes, u8 flags, u64 segment)
 	u64 gap = n > 1 ? 16 : 0;
 	r.memory = static_cast<u8 *>(ubd_test_alloc(bytes + n * gap));
 	for (u32 i = 0; i < n; i++)
-		r.segment[i] = { r.memory + i * (segment + gap),
-				 min(segment, bytes - i * segment) };
+		r.segment[i] = { r.memory + i * (segment + gap), min(segment, bytes - i * segment) };
 	return r;
 }
 
@@ -791,11 +772,9 @@ bool World::settle()
 		if (interrupt())
 			idle_turns = 0;
 		else if (!expire())
-			return failed_here(__FILE__, __LINE__, "%llu requests wait for nothing",
-					   pending());
+			return failed_here(__FILE__, __LINE__, "%llu requests wait for nothing", pending());
 		if (idle_turns > 5000)
-			return failed_here(__FILE__, __LINE__, "%llu requests do not end",
-					   pending());
+			return failed_here(__FILE__, __LINE__, "%llu requests do not end", pending());
 	}
 	return true;
 }
@@ -805,10 +784,7 @@ bool World::idle() const
 	return k.ended == sent_ && !engine.holds();
 }
 
-Fixture::Fixture(const WorldConfig &c)
-	: world_(new (Place{ ubd_test_alloc(sizeof(World)) }) World(c))
-{
-}
+Fixture::Fixture(const WorldConfig &c) : world_(new (Place{ ubd_test_alloc(sizeof(World)) }) World(c)) {}
 
 Fixture::~Fixture()
 {

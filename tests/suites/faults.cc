@@ -32,8 +32,7 @@ UBD_CASE(rules)
 {
 	FaultRule r;
 	REQUIRE(!parse("read errno=5", r));
-	CHECK(r.effect == FaultRule::Effect::fail && r.op == HostOp::read && r.error == 5 &&
-	      !r.any && !r.on_submit);
+	CHECK(r.effect == FaultRule::Effect::fail && r.op == HostOp::read && r.error == 5 && !r.any && !r.on_submit);
 	CHECK(r.every == 1 && r.times == for_ever && r.after == 0);
 	REQUIRE(!parse("  write_sync\tshort every=3 times=7 after=2\n", r));
 	CHECK(r.effect == FaultRule::Effect::cut && r.op == HostOp::write_sync);
@@ -58,12 +57,10 @@ UBD_CASE(rules)
 UBD_CASE(rules_that_are_none)
 {
 	for (const char *text :
-	     each("", " ", "\n", "read", "errno=5", "read errno=0", "read errno=4096",
-		  "read errno=", "read errno=-5", "read errno=5x",
-		  "read errno=99999999999999999999", "reads errno=5", "rea errno=5",
-		  "read short drop", "submit short", "submit drop", "read errno=5 every=0",
-		  "read errno=5 every", "read errno=5 often=1", "off off", "off now", "read off",
-		  "READ errno=5", "read  errno = 5", "read errno=5,times=1")) {
+	     each("", " ", "\n", "read", "errno=5", "read errno=0", "read errno=4096", "read errno=", "read errno=-5",
+		  "read errno=5x", "read errno=99999999999999999999", "reads errno=5", "rea errno=5", "read short drop",
+		  "submit short", "submit drop", "read errno=5 every=0", "read errno=5 every", "read errno=5 often=1",
+		  "off off", "off now", "read off", "READ errno=5", "read  errno = 5", "read errno=5,times=1")) {
 		FaultRule r;
 		if (!parse(text, r))
 			failed_here(__FILE__, __LINE__, "taken: \"%s\"", text);
@@ -181,8 +178,8 @@ UBD_CASE(faults_without_memory)
 	World &w = *f;
 	w.k.headers.limit = w.k.chunks.limit = 0;
 	w.engine.limit = w.engine.ring = 1;
-	for (const char *text : each("any errno=11 every=2", "any short", "any errno=4 every=3",
-				     "submit errno=11 every=2")) {
+	for (const char *text :
+	     each("any errno=11 every=2", "any short", "any errno=4 every=3", "submit errno=11 every=2")) {
 		set(w, text);
 		FakeRequest &a = w.make(UBD_OP_WRITE, 5, 40960, UBD_RQ_FUA, 512);
 		a.write_pattern(8);

@@ -30,8 +30,7 @@ struct Parsed {
 		__builtin_memset(o, 0x5a, sizeof(*o)); // what an earlier word left
 		char *exact = static_cast<char *>(ubd_test_alloc(bytes ? bytes : 1));
 		__builtin_memcpy(exact, word, bytes);
-		kind = ubd_parse_option(bytes ? exact : exact + 1, bytes, &state, o, why,
-					sizeof(why));
+		kind = ubd_parse_option(bytes ? exact : exact + 1, bytes, &state, o, why, sizeof(why));
 		ubd_test_free(exact);
 		return kind;
 	}
@@ -48,8 +47,8 @@ constexpr u32 R = 1, S = 2, D = 4, C = 8, T = 16;
 
 u32 flags_of(const ubd_options &o)
 {
-	return (o.read_only ? R : 0u) | (o.sync ? S : 0u) | (o.plain ? D : 0u) |
-	       (o.shared ? C : 0u) | (o.no_discard ? T : 0u);
+	return (o.read_only ? R : 0u) | (o.sync ? S : 0u) | (o.plain ? D : 0u) | (o.shared ? C : 0u) |
+	       (o.no_discard ? T : 0u);
 }
 
 struct Good {
@@ -176,14 +175,11 @@ UBD_CASE(good_words)
 	for (const Good &g : good) {
 		Parsed p;
 		p.parse(g.word);
-		bool ok = p.kind == UBD_OPTION_DEVICE && p.o->index == g.index &&
-			  flags_of(*p.o) == g.flags && same(p.o->path, g.path) &&
-			  same(p.o->backing, g.backing) && same(p.o->serial, g.serial);
+		bool ok = p.kind == UBD_OPTION_DEVICE && p.o->index == g.index && flags_of(*p.o) == g.flags &&
+			  same(p.o->path, g.path) && same(p.o->backing, g.backing) && same(p.o->serial, g.serial);
 		if (!ok)
-			failed_here(__FILE__, __LINE__,
-				    "%s: kind %d, index %u, flags %x, %s|%s|%s; %s", g.word, p.kind,
-				    p.o->index, flags_of(*p.o), p.o->path, p.o->backing,
-				    p.o->serial, p.why);
+			failed_here(__FILE__, __LINE__, "%s: kind %d, index %u, flags %x, %s|%s|%s; %s", g.word, p.kind,
+				    p.o->index, flags_of(*p.o), p.o->path, p.o->backing, p.o->serial, p.why);
 	}
 }
 
@@ -193,8 +189,8 @@ UBD_CASE(bad_words)
 		Parsed p;
 		p.parse(b.word);
 		if (p.kind != UBD_OPTION_BAD || !contains(p.why, b.why) || p.state.sync)
-			failed_here(__FILE__, __LINE__, "%s: kind %d, \"%s\", expected \"%s\"",
-				    b.word, p.kind, p.why, b.why);
+			failed_here(__FILE__, __LINE__, "%s: kind %d, \"%s\", expected \"%s\"", b.word, p.kind, p.why,
+				    b.why);
 	}
 }
 
@@ -203,8 +199,7 @@ UBD_CASE(words_of_others)
 	for (const char *word : others) {
 		Parsed p;
 		if (p.parse(word) != UBD_OPTION_OTHER || p.state.sync)
-			failed_here(__FILE__, __LINE__, "\"%s\": kind %d, \"%s\"", word, p.kind,
-				    p.why);
+			failed_here(__FILE__, __LINE__, "\"%s\": kind %d, \"%s\"", word, p.kind, p.why);
 	}
 }
 
@@ -323,8 +318,7 @@ UBD_CASE(disk_names)
 	for (auto &t : table) {
 		ubd_disk_name("ubd", t.index, name, sizeof(name));
 		if (!same(name, t.name))
-			failed_here(__FILE__, __LINE__, "%u: %s, expected %s", t.index, name,
-				    t.name);
+			failed_here(__FILE__, __LINE__, "%u: %s, expected %s", t.index, name, t.name);
 	}
 	ubd_disk_name("aubd", 1, name, sizeof(name));
 	CHECK(same(name, "aubdb"));

@@ -498,11 +498,9 @@ UBD_CASE(statistics)
 	CHECK_EQ(s.host_syncs, 1);
 	CHECK_EQ(s.host_dsync_writes, 1);
 	CHECK_EQ(s.submit_calls, 7);
-	CHECK_EQ(s.errors + s.chunks_continued + s.chunks_retried + s.zeroed_reads +
-			 s.submit_retries + s.interrupts + s.missed_wakeups + s.timeouts +
-			 s.cancels + s.completion_overflows + s.pump_waits_memory +
-			 s.pump_waits_ring + s.header_reserve_uses + s.chunk_reserve_uses +
-			 s.in_flight + s.queued,
+	CHECK_EQ(s.errors + s.chunks_continued + s.chunks_retried + s.zeroed_reads + s.submit_retries + s.interrupts +
+			 s.missed_wakeups + s.timeouts + s.cancels + s.completion_overflows + s.pump_waits_memory +
+			 s.pump_waits_ring + s.header_reserve_uses + s.chunk_reserve_uses + s.in_flight + s.queued,
 		 0);
 	CHECK_EQ(s.max_in_flight, 1);
 }

@@ -26,8 +26,8 @@ UBD_CASE(every_small_ring)
 				w.engine.script(any_op, -errno_intr, 5);
 				w.engine.script(any_op, -errno_again, 5);
 				for (u32 i = 0; i < 12; i++)
-					w.send(w.make(i % 2 ? UBD_OP_READ : UBD_OP_WRITE, i,
-						      i % 5 ? 2048 : 100 * 512, 0, 512),
+					w.send(w.make(i % 2 ? UBD_OP_READ : UBD_OP_WRITE, i, i % 5 ? 2048 : 100 * 512,
+						      0, 512),
 					       i % 4 == 3);
 				CHECK(w.settle());
 				CHECK(w.stats().max_in_flight <= limit);

@@ -53,10 +53,7 @@ struct Soak {
 		bad = true;
 	}
 	static u32 first(const FakeRequest &r) { return static_cast<u32>(r.rq.sector); }
-	static u32 end(const FakeRequest &r)
-	{
-		return static_cast<u32>(r.rq.sector + r.rq.bytes / sector_bytes);
-	}
+	static u32 end(const FakeRequest &r) { return static_cast<u32>(r.rq.sector + r.rq.bytes / sector_bytes); }
 	static bool changes(u8 op) { return op != UBD_OP_READ && op != UBD_OP_FLUSH; }
 
 	bool free_for(u8 op, u32 from, u32 to) const
@@ -91,9 +88,8 @@ void Soak::send()
 {
 	if (!left || pendings == most_pending)
 		return;
-	static constexpr u8 kinds[] = { UBD_OP_READ,    UBD_OP_READ,         UBD_OP_READ,
-					UBD_OP_WRITE,   UBD_OP_WRITE,        UBD_OP_WRITE,
-					UBD_OP_DISCARD, UBD_OP_WRITE_ZEROES, UBD_OP_FLUSH };
+	static constexpr u8 kinds[] = { UBD_OP_READ,  UBD_OP_READ,    UBD_OP_READ,         UBD_OP_WRITE, UBD_OP_WRITE,
+					UBD_OP_WRITE, UBD_OP_DISCARD, UBD_OP_WRITE_ZEROES, UBD_OP_FLUSH };
 	u8 op = kinds[random.below(sizeof(kinds))];
 	u32 n = 1 + random.below(random.percent(20) ? 160 : 12);
 	u32 from = random.below(disk_sectors - n + 1);
@@ -106,8 +102,7 @@ void Soak::send()
 		flags |= UBD_RQ_NOUNMAP;
 	static constexpr u32 pieces[] = { 0, 512, 1024, 4096, 128, 700 };
 	FakeRequest &r = op == UBD_OP_FLUSH ? w.make(op, ~0ull, 0)
-					    : w.make(op, from, n * sector_bytes, flags,
-						     pieces[random.below(6)]);
+					    : w.make(op, from, n * sector_bytes, flags, pieces[random.below(6)]);
 	if (op == UBD_OP_WRITE)
 		r.write_pattern(seed * 1000 + left);
 	left--;
@@ -124,8 +119,8 @@ void Soak::check_read(const FakeRequest &r)
 		return;
 	r.copy_out(scratch);
 	for (u32 s = first(r); s < end(r); s++)
-		if (!unknown[s] && __builtin_memcmp(scratch + (s - first(r)) * sector_bytes,
-						    model + s * sector_bytes, sector_bytes))
+		if (!unknown[s] &&
+		    __builtin_memcmp(scratch + (s - first(r)) * sector_bytes, model + s * sector_bytes, sector_bytes))
 			return fail("a read has wrong data");
 }
 
@@ -180,9 +175,9 @@ void Soak::script()
 	if (random.percent(40))
 		return;
 	for (u32 i = random.below(6); i; i--) {
-		static constexpr s32 soft[] = { -errno_intr, -errno_again, -errno_canceled,
-						512,         1024,         300,
-						1,           in_full };
+		static constexpr s32 soft[] = {
+			-errno_intr, -errno_again, -errno_canceled, 512, 1024, 300, 1, in_full
+		};
 		static constexpr s32 hard[] = { -errno_io, -errno_nospc, -errno_fault };
 		bool is_hard = errors && random.percent(10);
 		s32 result = is_hard ? hard[random.below(3)] : soft[random.below(8)];
@@ -250,9 +245,7 @@ void Soak::host_step()
 bool run(u32 seed)
 {
 	Random dice(~static_cast<u64>(seed));
-	Fixture f({ .sync_writes = dice.percent(15),
-		    .faults = dice.percent(20),
-		    .file_bytes = disk_bytes });
+	Fixture f({ .sync_writes = dice.percent(15), .faults = dice.percent(20), .file_bytes = disk_bytes });
 	World &w = *f;
 	auto *state = static_cast<Soak *>(ubd_test_alloc(sizeof(Soak)));
 	Soak &run = *new (Place{ state }) Soak(w, seed);

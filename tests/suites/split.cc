@@ -43,8 +43,7 @@ UBD_CASE(table)
 			CHECK(w.settle());
 			CHECK(r.ok());
 			if (w.engine.traces != s.chunks || w.engine.trace(0).iovs != s.first_iovs)
-				failed_here(__FILE__, __LINE__,
-					    "%s: %llu chunks, the first of %u iovecs", s.what,
+				failed_here(__FILE__, __LINE__, "%s: %llu chunks, the first of %u iovecs", s.what,
 					    w.engine.traces, w.engine.trace(0).iovs);
 			CHECK_EQ(w.engine.trace(0).offset, 8 * 512);
 			CHECK_EQ(w.stats().chunks, s.chunks);
@@ -137,10 +136,8 @@ UBD_CASE(properties)
 		World &w = *f;
 		for (u32 i = 0; i < 256 << 10; i++)
 			w.engine.content(0)[i] = static_cast<u8>(random.next()),
-			w.engine.content(1)[i] = cow ? static_cast<u8>(i * 7 + i / 512)
-						     : w.engine.content(0)[i];
-		u32 sizes[300], n = 1 + random.below(300),
-				gap = random.percent(30) ? 0 : random.below(64);
+			w.engine.content(1)[i] = cow ? static_cast<u8>(i * 7 + i / 512) : w.engine.content(0)[i];
+		u32 sizes[300], n = 1 + random.below(300), gap = random.percent(30) ? 0 : random.below(64);
 		u32 unit = random.percent(50) ? 512 : 4; // dma_alignment is 3
 		u64 sum = 0;
 		for (u32 i = 0; i < n; i++) {
@@ -154,30 +151,25 @@ UBD_CASE(properties)
 			continue;
 		u64 sector = random.below(static_cast<u32>(((256 << 10) - sum) / 512));
 		bool write = random.percent(40);
-		FakeRequest &r =
-			w.make_from(write ? UBD_OP_WRITE : UBD_OP_READ, sector, sizes, n, gap);
+		FakeRequest &r = w.make_from(write ? UBD_OP_WRITE : UBD_OP_READ, sector, sizes, n, gap);
 		if (write)
 			r.write_pattern(seed);
 		w.send(r);
 		if (!w.settle() || !r.ok())
-			return (void)failed_here(__FILE__, __LINE__, "seed %u: status %u", seed,
-						 r.status());
+			return (void)failed_here(__FILE__, __LINE__, "seed %u: status %u", seed, r.status());
 		u64 at = sector * 512;
 		for (u64 i = 0; i < w.engine.traces; i++) {
 			const Trace &t = w.engine.trace(i);
 			if (t.offset != at || !t.bytes || t.iovs > UBD_CHUNK_IOVS || !t.iovs)
-				return (void)failed_here(__FILE__, __LINE__,
-							 "seed %u: part %llu at %llu", seed, i,
+				return (void)failed_here(__FILE__, __LINE__, "seed %u: part %llu at %llu", seed, i,
 							 t.offset);
 			if (cow && !write && t.offset / run != (t.offset + t.bytes - 1) / run)
-				return (void)failed_here(__FILE__, __LINE__,
-							 "seed %u: part %llu crosses a run", seed,
+				return (void)failed_here(__FILE__, __LINE__, "seed %u: part %llu crosses a run", seed,
 							 i);
 			at += t.bytes;
 			bool ends_run = cow && !write && at % run == 0;
 			if (at != sector * 512 + sum && !ends_run && t.iovs < UBD_CHUNK_IOVS)
-				return (void)failed_here(__FILE__, __LINE__,
-							 "seed %u: part %llu is not maximal", seed,
+				return (void)failed_here(__FILE__, __LINE__, "seed %u: part %llu is not maximal", seed,
 							 i);
 		}
 		CHECK_EQ(at, sector * 512 + sum);
@@ -187,8 +179,7 @@ UBD_CASE(properties)
 			u64 pos = sector * 512 + i;
 			u8 file = cow && !write ? static_cast<u8>(pos / run & 1) : 0;
 			if (flat[i] != w.engine.content(file)[pos]) {
-				failed_here(__FILE__, __LINE__, "seed %u: byte %llu is wrong", seed,
-					    i);
+				failed_here(__FILE__, __LINE__, "seed %u: byte %llu is wrong", seed, i);
 				break;
 			}
 		}
@@ -242,8 +233,7 @@ UBD_CASE(advance_over_iovecs)
 				for (u32 i = 0; i < first; i++)
 					start += sizes[i];
 				CHECK_EQ(o.c->iov[first].bytes, start + sizes[first] - (a + b));
-				CHECK(static_cast<u8 *>(o.c->iov[first].base) +
-					      o.c->iov[first].bytes ==
+				CHECK(static_cast<u8 *>(o.c->iov[first].base) + o.c->iov[first].bytes ==
 				      o.memory + start + first * 8 + sizes[first]);
 			} else {
 				CHECK_EQ(o.c->first, 4);
@@ -276,16 +266,15 @@ UBD_CASE(zero_rest_spares_what_is_done)
 				bad += o.memory[at + 8 * i] != (at < done ? 0xee : 0);
 		CHECK_EQ(bad, 0);
 		for (u32 i = 0; i < 8; i++) // the gaps
-			bad += o.memory[100 + i] != 0xee || o.memory[308 + i] != 0xee ||
-			       o.memory[616 + i] != 0xee;
+			bad += o.memory[100 + i] != 0xee || o.memory[308 + i] != 0xee || o.memory[616 + i] != 0xee;
 		CHECK_EQ(bad, 0);
 	}
 }
 
 UBD_CASE(zero_iovecs)
 {
-	for (u64 bytes : each(512ull, 4096ull, 65536ull, 65536ull + 512, 64 * 65536ull,
-			      64 * 65536ull + 512, 1ull << 31)) {
+	for (u64 bytes :
+	     each(512ull, 4096ull, 65536ull, 65536ull + 512, 64 * 65536ull, 64 * 65536ull + 512, 1ull << 31)) {
 		ChunkOf o(nullptr, 0);
 		o.c->bytes = ByteCount(bytes);
 		o.c->zero_pages = true;

@@ -23,8 +23,7 @@ void check_fresh(World &w, u64 tickets, u64 skip = ~0ull)
 		if (next == skip)
 			next++;
 		if (t.ticket != next && t.ticket + 1 != next)
-			failed_here(__FILE__, __LINE__, "part %llu has ticket %llu, expected %llu",
-				    i, t.ticket, next);
+			failed_here(__FILE__, __LINE__, "part %llu has ticket %llu, expected %llu", i, t.ticket, next);
 		next = t.ticket + 1;
 	}
 	CHECK_EQ(next, tickets);

@@ -21,8 +21,7 @@ constexpr u8 op_zero = static_cast<u8>(HostOp::zero);
 UBD_CASE(every_way_to_make_zeros)
 {
 	for (u32 host = 0; host < 4; host++)
-		for (int flags : each(0, int(UBD_RQ_NOUNMAP), int(UBD_RQ_FUA),
-				      int(UBD_RQ_NOUNMAP | UBD_RQ_FUA))) {
+		for (int flags : each(0, int(UBD_RQ_NOUNMAP), int(UBD_RQ_FUA), int(UBD_RQ_NOUNMAP | UBD_RQ_FUA))) {
 			Fixture f;
 			World &w = *f;
 			w.engine.no_punch = host & 1;
@@ -36,8 +35,7 @@ UBD_CASE(every_way_to_make_zeros)
 			for (u32 round = 0; round < 2; round++) {
 				__builtin_memset(w.engine.content(0), 0x5a, 1 << 20);
 				u64 before = w.engine.traces;
-				FakeRequest &r = w.send_new(UBD_OP_WRITE_ZEROES, 8, 300 << 10,
-							    static_cast<u8>(flags));
+				FakeRequest &r = w.send_new(UBD_OP_WRITE_ZEROES, 8, 300 << 10, static_cast<u8>(flags));
 				CHECK(w.settle());
 				REQUIRE(r.ok());
 				u32 bad = 0;
@@ -65,8 +63,7 @@ UBD_CASE(every_way_to_make_zeros)
 // Many MiB of zeros by writing: one chunk, many host calls, none too large.
 UBD_CASE(long_zeroes_by_writing)
 {
-	for (u64 bytes :
-	     each(64 * 65536ull, 64 * 65536ull + 512, 20ull << 20, (1ull << 31) - 512)) {
+	for (u64 bytes : each(64 * 65536ull, 64 * 65536ull + 512, 20ull << 20, (1ull << 31) - 512)) {
 		Fixture f;
 		World &w = *f;
 		w.engine.data = false;
@@ -96,8 +93,7 @@ UBD_CASE(zeroes_by_writing_can_fail)
 	CHECK(w.settle());
 	CHECK_EQ(r.status(), UBD_STATUS_NOSPC);
 	CHECK_EQ(w.engine.ops[op_sync], 0); // there is nothing to make durable
-	CHECK(log_has(
-		"write-zeroes of 128 sectors at sector 0 failed: No space left on device (28)"));
+	CHECK(log_has("write-zeroes of 128 sectors at sector 0 failed: No space left on device (28)"));
 	CHECK((w.send_new(UBD_OP_WRITE_ZEROES, 0, 4096).ok()));
 }
 
@@ -203,13 +199,7 @@ UBD_CASE(one_sync_for_many_parts)
 } // namespace
 
 const ubd_test_case ubd_suite_zeroes[] = {
-	UBD_ENTRY(every_way_to_make_zeros),
-	UBD_ENTRY(long_zeroes_by_writing),
-	UBD_ENTRY(zeroes_by_writing_can_fail),
-	UBD_ENTRY(discard_unsupported),
-	UBD_ENTRY(discard_makes_a_hole),
-	UBD_ENTRY(zeroes_under_way_fall_back),
-	UBD_ENTRY(errors_while_falling_back),
-	UBD_ENTRY(one_sync_for_many_parts),
-	{ nullptr, nullptr },
+	UBD_ENTRY(every_way_to_make_zeros),   UBD_ENTRY(long_zeroes_by_writing),  UBD_ENTRY(zeroes_by_writing_can_fail),
+	UBD_ENTRY(discard_unsupported),       UBD_ENTRY(discard_makes_a_hole),    UBD_ENTRY(zeroes_under_way_fall_back),
+	UBD_ENTRY(errors_while_falling_back), UBD_ENTRY(one_sync_for_many_parts), { nullptr, nullptr },
 };

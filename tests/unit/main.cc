@@ -38,16 +38,14 @@ int ubd_test_vsnprintf(char *to, size_t bytes, const char *format, va_list args)
 unsigned int ubd_test_seeds()
 {
 	static const char *text = getenv("UBD_TEST_SEEDS");
-	static const unsigned int seeds =
-		text ? static_cast<unsigned int>(strtoul(text, nullptr, 0)) : 2000;
+	static const unsigned int seeds = text ? static_cast<unsigned int>(strtoul(text, nullptr, 0)) : 2000;
 	return seeds;
 }
 
 void ubd_test_stop(const char *why)
 {
 	const testing::TestInfo *info = testing::UnitTest::GetInstance()->current_test_info();
-	fprintf(stderr, "%s.%s: stopped: %s\n", info ? info->test_suite_name() : "?",
-		info ? info->name() : "?", why);
+	fprintf(stderr, "%s.%s: stopped: %s\n", info ? info->test_suite_name() : "?", info ? info->name() : "?", why);
 	abort();
 }
 

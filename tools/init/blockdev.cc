@@ -166,8 +166,7 @@ bool gpt_entry_uuid(int fd, uint64_t sector, uint64_t number, Path &uuid)
 {
 	uint8_t header[512], entry[128];
 
-	if (pread(fd, header, sizeof(header), sector) != sizeof(header) ||
-	    memcmp(header, "EFI PART", 8) != 0)
+	if (pread(fd, header, sizeof(header), sector) != sizeof(header) || memcmp(header, "EFI PART", 8) != 0)
 		return false;
 	uint64_t table = little64(header + 72);
 	uint32_t entries = little32(header + 80);
@@ -188,8 +187,7 @@ bool mbr_entry_uuid(int fd, uint64_t number, Path &uuid)
 
 	if (pread(fd, mbr, sizeof(mbr), 0) != sizeof(mbr) || mbr[510] != 0x55 || mbr[511] != 0xaa)
 		return false;
-	snprintf(text, sizeof(text), "%08x-%02x", little32(mbr + 440),
-		 static_cast<unsigned>(number));
+	snprintf(text, sizeof(text), "%08x-%02x", little32(mbr + 440), static_cast<unsigned>(number));
 	uuid.append(text);
 	return true;
 }
@@ -209,8 +207,7 @@ bool partition_uuid(Text name, Path &uuid)
 	int fd = open(node.c_str(), O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return false;
-	bool found = gpt_entry_uuid(fd, sector ? sector : 512, number, uuid) ||
-		     mbr_entry_uuid(fd, number, uuid);
+	bool found = gpt_entry_uuid(fd, sector ? sector : 512, number, uuid) || mbr_entry_uuid(fd, number, uuid);
 	close(fd);
 	return found;
 }
@@ -363,12 +360,11 @@ void list_block_devices()
 		uevent_value(name, "MAJOR", number);
 		number.append(":");
 		uevent_value(name, "MINOR", number);
-		int n = snprintf(
-			line, sizeof(line), "  %-14s %-7s %10llu KiB", node.c_str(), number.c_str(),
-			static_cast<unsigned long long>(attribute_number(name, "size")) / 2);
+		int n = snprintf(line, sizeof(line), "  %-14s %-7s %10llu KiB", node.c_str(), number.c_str(),
+				 static_cast<unsigned long long>(attribute_number(name, "size")) / 2);
 		if (read_superblock(node.c_str(), fs))
-			n += snprintf(line + n, sizeof(line) - n, "  %s UUID=%s LABEL=%s",
-				      fs.type.data(), fs.uuid.c_str(), fs.label.c_str());
+			n += snprintf(line + n, sizeof(line) - n, "  %s UUID=%s LABEL=%s", fs.type.data(),
+				      fs.uuid.c_str(), fs.label.c_str());
 		if (partition_uuid(name, uuid))
 			snprintf(line + n, sizeof(line) - n, "  PARTUUID=%s", uuid.c_str());
 		say("%s", line);

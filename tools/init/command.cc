@@ -149,9 +149,8 @@ void swap_off()
 /* Those that hold nothing to be lost, and what we may still need of them. */
 bool is_virtual(Text type)
 {
-	static constexpr Text types[] = { "proc",     "sysfs",   "devtmpfs", "devpts",
-					  "tmpfs",    "rootfs",  "ramfs",    "debugfs",
-					  "configfs", "tracefs", "cgroup",   "cgroup2" };
+	static constexpr Text types[] = { "proc",  "sysfs",   "devtmpfs", "devpts",  "tmpfs",  "rootfs",
+					  "ramfs", "debugfs", "configfs", "tracefs", "cgroup", "cgroup2" };
 
 	for (Text known : types) {
 		if (type == known)

@@ -56,17 +56,16 @@ void load_module(const CommandLine &line)
 	if (fd < 0) {
 		/* The kernel's own driver makes ours unnecessary. */
 		if (access("/sys/bus/platform/drivers/uml-blkdev", F_OK) != 0)
-			say("%s is not in the initramfs (%s): there will be no ubd disks",
-			    module_path, strerror(errno));
+			say("%s is not in the initramfs (%s): there will be no ubd disks", module_path,
+			    strerror(errno));
 		return;
 	}
 	if (line.module_parameters.truncated())
 		say("the ubd.* parameters are too long, and were cut off");
-	if (syscall(SYS_finit_module, fd, line.module_parameters.c_str(), 0) != 0 &&
-	    errno != EEXIST) {
+	if (syscall(SYS_finit_module, fd, line.module_parameters.c_str(), 0) != 0 && errno != EEXIST) {
 		int error = errno;
-		say("cannot load %s with parameters '%s': %s", module_path,
-		    line.module_parameters.c_str(), strerror(error));
+		say("cannot load %s with parameters '%s': %s", module_path, line.module_parameters.c_str(),
+		    strerror(error));
 		if (error == ENOEXEC)
 			say("it was built for another kernel than this one; see dmesg");
 	}
@@ -128,8 +127,7 @@ bool try_mount(const char *device, const char *type, const CommandLine &line, in
  * those that rootfstype= lists, or else what the superblock says and then all
  * that the kernel knows.
  */
-template <typename Attempt>
-bool any_type(const char *device, const CommandLine &line, Attempt attempt)
+template <typename Attempt> bool any_type(const char *device, const CommandLine &line, Attempt attempt)
 {
 	char text[4096];
 
@@ -176,8 +174,7 @@ bool mount_device(const char *device, const CommandLine &line)
 		return false;
 	});
 	if (!mounted)
-		say("cannot mount root %s; tried %s%s%s", device,
-		    tried.empty() ? "no file system type" : tried.c_str(),
+		say("cannot mount root %s; tried %s%s%s", device, tried.empty() ? "no file system type" : tried.c_str(),
 		    line.rootflags.empty() ? "" : ", with rootflags=",
 		    line.rootflags.empty() ? "" : line.rootflags.data());
 	return mounted;
@@ -193,8 +190,8 @@ bool mount_root(const CommandLine &line)
 
 		if (try_mount("root", line.rootfstype.data(), line, error))
 			return true;
-		say("cannot mount root of type %s with rootflags=%s: %s", line.rootfstype.data(),
-		    line.rootflags.data(), strerror(error));
+		say("cannot mount root of type %s with rootflags=%s: %s", line.rootfstype.data(), line.rootflags.data(),
+		    strerror(error));
 		return false;
 	}
 	if (line.root.empty()) {
@@ -208,8 +205,7 @@ bool mount_root(const CommandLine &line)
 		return false;
 	}
 	if (!wait_for_root(line, device)) {
-		say("the root device %s does not exist (waited %u s)", line.root.data(),
-		    default_wait_ms / 1000);
+		say("the root device %s does not exist (waited %u s)", line.root.data(), default_wait_ms / 1000);
 		return false;
 	}
 	return mount_device(device.c_str(), line);
@@ -229,8 +225,7 @@ bool executable_in_root(const char *program)
 
 const char *find_init(const CommandLine &line)
 {
-	static constexpr const char *candidates[] = { "/sbin/init", "/etc/init", "/bin/init",
-						      "/bin/sh" };
+	static constexpr const char *candidates[] = { "/sbin/init", "/etc/init", "/bin/init", "/bin/sh" };
 
 	if (!line.init.empty()) {
 		if (executable_in_root(line.init.data()))
@@ -310,8 +305,7 @@ bool switch_root()
 		return false;
 	}
 	free_initramfs();
-	if (mount(".", "/", nullptr, MS_MOVE, nullptr) != 0 || chroot(".") != 0 ||
-	    chdir("/") != 0) {
+	if (mount(".", "/", nullptr, MS_MOVE, nullptr) != 0 || chroot(".") != 0 || chdir("/") != 0) {
 		say("cannot make the mounted file system the root: %s", strerror(errno));
 		return false;
 	}
@@ -327,8 +321,7 @@ void boot(const CommandLine &line, bool with_command, char **arguments)
 	bool hook = access("/newroot/etc/ubd-run", F_OK) == 0;
 	const char *program = with_command && !hook ? "" : find_init(line);
 
-	if (program == nullptr ||
-	    (with_command && hook && !hand_over_command(new_root, "/proc/self/exe"))) {
+	if (program == nullptr || (with_command && hook && !hand_over_command(new_root, "/proc/self/exe"))) {
 		umount2(new_root, MNT_DETACH);
 		return;
 	}

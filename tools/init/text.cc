@@ -13,8 +13,7 @@ size_t read_file(const char *path, char *buffer, size_t capacity)
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 
 	if (fd >= 0) {
-		while (length < capacity - 1 &&
-		       (n = read(fd, buffer + length, capacity - 1 - length)) > 0)
+		while (length < capacity - 1 && (n = read(fd, buffer + length, capacity - 1 - length)) > 0)
 			length += n;
 		close(fd);
 	}

@@ -14,8 +14,7 @@ using Text = std::string_view;
 
 inline bool starts_with(Text text, Text prefix)
 {
-	return text.size() >= prefix.size() &&
-	       memcmp(text.data(), prefix.data(), prefix.size()) == 0;
+	return text.size() >= prefix.size() && memcmp(text.data(), prefix.data(), prefix.size()) == 0;
 }
 
 /* The text after @prefix, which it must have. */
@@ -57,7 +56,7 @@ inline bool parse_number(Text text, int base, uint64_t &value)
 
 /* A text that owns its bytes, cut off when it gets too long. */
 template <size_t capacity> class Buffer {
-    public:
+public:
 	Buffer() = default;
 	explicit Buffer(Text text) { append(text); }
 
@@ -80,7 +79,7 @@ template <size_t capacity> class Buffer {
 	bool empty() const { return length_ == 0; }
 	bool truncated() const { return truncated_; }
 
-    private:
+private:
 	char bytes_[capacity] = {};
 	size_t length_ = 0;
 	bool truncated_ = false;

@@ -5,7 +5,8 @@
  */
 #include "queue.hh"
 
-namespace {
+namespace
+{
 
 ubd::Queue &queue(ubd_queue *q)
 {

@@ -8,7 +8,8 @@
 
 #include "ubd/abi.h"
 
-namespace ubd {
+namespace ubd
+{
 
 using u8 = ubd_u8;
 using u32 = ubd_u32;
@@ -17,10 +18,10 @@ using u64 = ubd_u64;
 
 // A broken invariant stops the kernel: going on after one would mean guessing
 // about somebody's data.
-#define UBD_ASSERT(condition)                                                                                \
-	do {                                                                                                 \
-		if (__builtin_expect(!(condition), 0))                                                       \
-			ubd_k_assert_failed(#condition, __FILE__, __LINE__);                                 \
+#define UBD_ASSERT(condition)                                                \
+	do {                                                                 \
+		if (__builtin_expect(!(condition), 0))                       \
+			ubd_k_assert_failed(#condition, __FILE__, __LINE__); \
 	} while (0)
 
 // A number with a unit. Units mix only where an operator below says so.
@@ -44,10 +45,22 @@ using ByteOffset = Quantity<struct ByteOffsetTag>;
 // A position in sectors of 512 bytes in the device.
 using SectorNumber = Quantity<struct SectorNumberTag>;
 
-constexpr ByteOffset operator+(ByteOffset at, ByteCount n) { return ByteOffset(at.value + n.value); }
-constexpr ByteCount operator+(ByteCount a, ByteCount b) { return ByteCount(a.value + b.value); }
-constexpr ByteCount operator-(ByteCount a, ByteCount b) { return ByteCount(a.value - b.value); }
-constexpr ByteOffset to_bytes(SectorNumber s) { return ByteOffset(s.value << UBD_SECTOR_SHIFT); }
+constexpr ByteOffset operator+(ByteOffset at, ByteCount n)
+{
+	return ByteOffset(at.value + n.value);
+}
+constexpr ByteCount operator+(ByteCount a, ByteCount b)
+{
+	return ByteCount(a.value + b.value);
+}
+constexpr ByteCount operator-(ByteCount a, ByteCount b)
+{
+	return ByteCount(a.value - b.value);
+}
+constexpr ByteOffset to_bytes(SectorNumber s)
+{
+	return ByteOffset(s.value << UBD_SECTOR_SHIFT);
+}
 
 // An errno of the host, 0 for none. Must be looked at.
 struct [[nodiscard]] Error {
@@ -59,10 +72,10 @@ struct [[nodiscard]] Error {
 inline constexpr Error no_error{};
 
 // Passes an error up to the caller.
-#define UBD_TRY(expression)                                                                                  \
-	do {                                                                                                 \
-		if (::ubd::Error ubd_try_error = (expression); ubd_try_error)                                \
-			return ubd_try_error;                                                                \
+#define UBD_TRY(expression)                                                   \
+	do {                                                                  \
+		if (::ubd::Error ubd_try_error = (expression); ubd_try_error) \
+			return ubd_try_error;                                 \
 	} while (0)
 
 // The host's errno values that decide something here (asm-generic/errno.h,
@@ -92,7 +105,10 @@ enum ErrnoValue : int {
 // The words for an errno, as strerror(3) has them; "error" for unknown ones.
 const char *errno_words(int number);
 
-template <class T> constexpr T min(T a, T b) { return b < a ? b : a; }
+template <class T> constexpr T min(T a, T b)
+{
+	return b < a ? b : a;
+}
 
 // Where an object is to be constructed: new (Place{memory}) T. Core has no
 // library header, so <new> is not there, and where it is this does not clash.

@@ -13,7 +13,8 @@
 
 #include "request.hh"
 
-namespace ubd {
+namespace ubd
+{
 
 struct Completion {
 	Chunk *chunk = nullptr;

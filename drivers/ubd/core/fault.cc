@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "fault.hh"
 
-namespace ubd {
-namespace {
+namespace ubd
+{
+namespace
+{
 
 struct Words {
 	const char *at;
@@ -44,7 +46,7 @@ bool number_after(const char *word, size_t n, const char *key, u64 &out)
 
 bool parse_operation(const char *word, size_t n, FaultRule &rule)
 {
-	static constexpr const char *names[] = {"read", "write", "write_sync", "sync", "punch", "zero"};
+	static constexpr const char *names[] = { "read", "write", "write_sync", "sync", "punch", "zero" };
 	for (u8 i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (equal(word, n, names[i])) {
 			rule.op = static_cast<HostOp>(i);
@@ -73,24 +75,24 @@ bool parse_effect(const char *word, size_t n, FaultRule &rule)
 
 Error FaultRule::parse(const char *text, size_t bytes, FaultRule &out)
 {
-	Words words{text, bytes};
+	Words words{ text, bytes };
 	const char *w;
 	size_t n;
 	FaultRule rule;
 	if (!words.next(w, n))
-		return Error{errno_inval};
+		return Error{ errno_inval };
 	if (equal(w, n, "off")) {
 		out = rule;
-		return words.next(w, n) ? Error{errno_inval} : no_error;
+		return words.next(w, n) ? Error{ errno_inval } : no_error;
 	}
 	if (!parse_operation(w, n, rule) || !words.next(w, n) || !parse_effect(w, n, rule))
-		return Error{errno_inval};
+		return Error{ errno_inval };
 	while (words.next(w, n))
 		if (!number_after(w, n, "every", rule.every) && !number_after(w, n, "times", rule.times) &&
 		    !number_after(w, n, "after", rule.after))
-			return Error{errno_inval};
+			return Error{ errno_inval };
 	if (!rule.every)
-		return Error{errno_inval};
+		return Error{ errno_inval };
 	out = rule;
 	return no_error;
 }
@@ -151,7 +153,7 @@ void FaultEngine::prepare(Chunk &chunk)
 Error FaultEngine::submit()
 {
 	if (hit(true, HostOp::read))
-		return Error{rule_.error};
+		return Error{ rule_.error };
 	return inner_.submit();
 }
 
@@ -160,7 +162,7 @@ u32 FaultEngine::reap(Completion *to, u32 max)
 	u32 n = 0;
 	while (n < max && !failed_.empty()) {
 		Chunk &chunk = failed_.pop();
-		to[n++] = Completion{&chunk, -chunk.injected};
+		to[n++] = Completion{ &chunk, -chunk.injected };
 	}
 	u32 real = n < max ? inner_.reap(to + n, max - n) : 0;
 	for (u32 i = n; i < n + real; i++)

@@ -23,7 +23,8 @@
 #include "engine.hh"
 #include "list.hh"
 
-namespace ubd {
+namespace ubd
+{
 
 struct FaultRule {
 	enum class Effect : u8 { none, fail, cut, drop };
@@ -70,7 +71,7 @@ private:
 	FaultRule rule_;
 	u64 seen_ = 0;
 	u64 hits_ = 0;
-	Fifo<Chunk> failed_;  // to be given back with their errors
+	Fifo<Chunk> failed_; // to be given back with their errors
 	Fifo<Chunk> dropped_; // held back
 };
 

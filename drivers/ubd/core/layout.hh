@@ -9,11 +9,12 @@
 
 #include "base.hh"
 
-namespace ubd {
+namespace ubd
+{
 
 struct Run {
 	ByteOffset offset; // in the file
-	ByteCount bytes;   // > 0
+	ByteCount bytes; // > 0
 	u8 file = 0;
 };
 
@@ -30,7 +31,7 @@ protected:
 // One raw file, byte for byte.
 class RawLayout final : public Layout {
 public:
-	Run next_run(bool, ByteOffset at, ByteCount max) const override { return Run{at, max, 0}; }
+	Run next_run(bool, ByteOffset at, ByteCount max) const override { return Run{ at, max, 0 }; }
 };
 
 } // namespace ubd

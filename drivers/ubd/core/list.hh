@@ -6,7 +6,8 @@
 #ifndef UBD_CORE_LIST_HH
 #define UBD_CORE_LIST_HH
 
-namespace ubd {
+namespace ubd
+{
 
 template <class T> class Fifo {
 public:

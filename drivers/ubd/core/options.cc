@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "options.hh"
 
-namespace ubd {
-namespace {
+namespace ubd
+{
+namespace
+{
 
 // What is left of the word.
 struct Text {
@@ -187,7 +189,7 @@ ubd_option_kind parse(Text t, ubd_option_state &state, ubd_options &o, const Why
 ubd_option_kind ubd_parse_option(const char *word, size_t bytes, ubd_option_state *state, ubd_options *out, char *why,
 				 size_t why_bytes)
 {
-	return ubd::parse(ubd::Text{word, bytes}, *state, *out, ubd::Why{why, why_bytes});
+	return ubd::parse(ubd::Text{ word, bytes }, *state, *out, ubd::Why{ why, why_bytes });
 }
 
 void ubd_disk_name(const char *prefix, ubd_u32 index, char *to, size_t bytes)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "policy.hh"
 
-namespace ubd {
+namespace ubd
+{
 
 Verdict judge(HostOp op, int error)
 {
@@ -83,8 +84,7 @@ const char *remedy_for(int error)
 
 const char *operation_name(u8 op)
 {
-	static constexpr const char *names[UBD_OP_COUNT] = {"read", "write", "flush", "discard",
-							    "write-zeroes"};
+	static constexpr const char *names[UBD_OP_COUNT] = { "read", "write", "flush", "discard", "write-zeroes" };
 	return op < UBD_OP_COUNT ? names[op] : "?";
 }
 

@@ -8,10 +8,11 @@
 
 #include "request.hh"
 
-namespace ubd {
+namespace ubd
+{
 
 enum class Verdict : u8 {
-	retry_now,   // a signal came between
+	retry_now, // a signal came between
 	retry_later, // the host is short of something
 	unsupported, // the file system cannot do this operation
 	fail,

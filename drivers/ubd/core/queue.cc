@@ -5,8 +5,10 @@
  */
 #include "queue.hh"
 
-namespace ubd {
-namespace {
+namespace ubd
+{
+namespace
+{
 
 // While there is I/O, the ring is looked at this often in case UML lost the
 // interrupt, and the file in case somebody removed it.
@@ -128,8 +130,8 @@ bool Queue::timeout(Request &rq, u64 ms)
 	ubd_k_log(UBD_LOG_WARN, true,
 		  "%s: %s: %s of %llu sectors at sector %llu has not ended for %llu ms: %u parts are with the host, "
 		  "%u wait for the next try or for another flush%s; waiting on - look at the host's disk\n",
-		  config_.disk, config_.path, operation_name(rq.op), rq.bytes >> UBD_SECTOR_SHIFT, rq.sector, ms, with_host,
-		  waiting, h ? "" : ", none has begun (earlier requests are waited for)");
+		  config_.disk, config_.path, operation_name(rq.op), rq.bytes >> UBD_SECTOR_SHIFT, rq.sector, ms,
+		  with_host, waiting, h ? "" : ", none has begun (earlier requests are waited for)");
 	serve(Reaper::submitter); // the cancels, and what they make room for
 	return !rq.done;
 }
@@ -196,7 +198,8 @@ bool Queue::wait_for_host()
 		return true;
 	gave_up_ = true;
 	ubd_k_log(UBD_LOG_ERROR, false,
-		  "%s: %s: the host does not complete I/O; the guest ends without it: what was not written is lost - look "
+		  "%s: %s: the host does not complete I/O; the guest ends without it: what was not written is lost - "
+		  "look "
 		  "at the host's disk\n",
 		  config_.disk, config_.path);
 	return false;
@@ -390,7 +393,7 @@ bool Queue::lead_sync(Chunk &chunk)
 void Queue::end_sync(Chunk &leader, u8 status)
 {
 	if (sync_failed_) {
-		status = status == UBD_STATUS_OK ? u8{UBD_STATUS_IOERR} : status;
+		status = status == UBD_STATUS_OK ? u8{ UBD_STATUS_IOERR } : status;
 		while (!sync_waiting_.empty())
 			sync_joined_.push(sync_waiting_.pop());
 	}
@@ -425,9 +428,8 @@ bool Queue::submit()
 			continue;
 		if (e.number != errno_again && e.number != errno_busy && e.number != errno_nomem &&
 		    e.number != errno_intr)
-			ubd_k_log(UBD_LOG_ERROR, true,
-				  "%s: %s: the host refuses I/O: %s (%d); trying on\n", config_.disk, config_.path,
-				  errno_words(e.number), e.number);
+			ubd_k_log(UBD_LOG_ERROR, true, "%s: %s: the host refuses I/O: %s (%d); trying on\n",
+				  config_.disk, config_.path, errno_words(e.number), e.number);
 		break; // arm() sees unsent() and comes back
 	}
 	return engine_.unsent() < before;
@@ -609,8 +611,8 @@ void Queue::report(const Chunk &chunk, int error)
 		return;
 	}
 	ubd_k_log(UBD_LOG_ERROR, true, "%s: %s: %s of %llu sectors at sector %llu failed: %s (%d); %s\n", config_.disk,
-		  config_.path, operation_name(rq.op), sectors(ByteCount(rq.bytes)), rq.sector, errno_words(error), error,
-		  remedy_for(error));
+		  config_.path, operation_name(rq.op), sectors(ByteCount(rq.bytes)), rq.sector, errno_words(error),
+		  error, remedy_for(error));
 }
 
 // Linux forgets which pages it failed to write back: no later success proves
@@ -666,7 +668,7 @@ void Queue::need_timer(u32 ms)
 Header *Queue::take_header()
 {
 	if (void *memory = ubd_k_header_alloc(k_))
-		return new (Place{memory}) Header;
+		return new (Place{ memory }) Header;
 	if (header_reserved_)
 		return nullptr;
 	header_reserved_ = true;
@@ -689,12 +691,12 @@ Chunk *Queue::take_chunk(Header &h)
 {
 	Chunk *chunk = nullptr;
 	if (void *memory = ubd_k_chunk_alloc(k_)) {
-		chunk = new (Place{memory}) Chunk;
+		chunk = new (Place{ memory }) Chunk;
 	} else if (!chunk_reserved_) {
 		UBD_ASSERT(fifo_.front() == h.rq);
 		chunk_reserved_ = true;
 		stats_.chunk_reserve_uses++;
-		chunk = new (Place{&reserve_chunk_}) Chunk;
+		chunk = new (Place{ &reserve_chunk_ }) Chunk;
 		chunk->from_reserve = true;
 	} else {
 		return nullptr;

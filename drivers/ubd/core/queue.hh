@@ -33,11 +33,12 @@
 #include "list.hh"
 #include "policy.hh"
 
-namespace ubd {
+namespace ubd
+{
 
 struct QueueConfig {
-	const char *disk = "";	  // for messages
-	const char *path = "";	  // of the file written to
+	const char *disk = ""; // for messages
+	const char *path = ""; // of the file written to
 	bool sync_writes = false; // each write is durable before it ends
 };
 
@@ -109,25 +110,25 @@ private:
 	const Layout &layout_;
 	const QueueConfig config_;
 
-	Fifo<Request> fifo_;  // accepted, not wholly prepared
-	Fifo<Request> done_;  // to be ended
+	Fifo<Request> fifo_; // accepted, not wholly prepared
+	Fifo<Request> done_; // to be ended
 	Fifo<Chunk> waiting_; // to be prepared again as soon as there is space
-	Fifo<Chunk> later_;   // the same, after a pause
+	Fifo<Chunk> later_; // the same, after a pause
 	Chunk *sync_leader_ = nullptr; // the one whose fdatasync runs, or is to
-	Fifo<Chunk> sync_joined_;      // share the leader's
-	Fifo<Chunk> sync_waiting_;     // came after it was prepared
+	Fifo<Chunk> sync_joined_; // share the leader's
+	Fifo<Chunk> sync_waiting_; // came after it was prepared
 	u64 next_ticket_ = 0; // for the next request
-	u64 served_ = 0;      // ticket of the request that is at the head
-	u64 to_engine_ = 0;   // prepare() calls ever made
+	u64 served_ = 0; // ticket of the request that is at the head
+	u64 to_engine_ = 0; // prepare() calls ever made
 	u32 with_engine_ = 0; // prepared, and not yet back
-	u32 in_flight_ = 0;   // chunks that exist: the engine has them, or they wait
-	u32 retries_ = 0;     // immediate ones in this serve()
-	u32 timer_ms_ = 0;    // what the timer is armed for; 0: it is not
-	u32 backoff_ms_ = 0;  // pause before the host is asked again
+	u32 in_flight_ = 0; // chunks that exist: the engine has them, or they wait
+	u32 retries_ = 0; // immediate ones in this serve()
+	u32 timer_ms_ = 0; // what the timer is armed for; 0: it is not
+	u32 backoff_ms_ = 0; // pause before the host is asked again
 	bool active_ = false; // requests came since the timer looked
 	bool ending_ = false;
 	bool synchronous_ = false;
-	bool gave_up_ = false;	// waiting, in synchronous mode
+	bool gave_up_ = false; // waiting, in synchronous mode
 	u32 futile_waits_ = 0;
 	bool no_punch_ = false; // the host's file system cannot
 	bool no_zero_ = false;

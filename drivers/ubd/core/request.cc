@@ -5,8 +5,10 @@
  */
 #include "request.hh"
 
-namespace ubd {
-namespace {
+namespace ubd
+{
+namespace
+{
 
 // What write-zeroes writes where the host has no call for it. Only read.
 alignas(4096) u8 zeros[65536];
@@ -45,7 +47,7 @@ void Chunk::fill_zero_iovs()
 	first = 0;
 	for (iovs = 0; left && iovs < UBD_CHUNK_IOVS; iovs++) {
 		size_t n = min<u64>(left, sizeof(zeros));
-		iov[iovs] = {zeros, n};
+		iov[iovs] = { zeros, n };
 		left -= n;
 	}
 }

@@ -17,7 +17,8 @@
 
 #include "base.hh"
 
-namespace ubd {
+namespace ubd
+{
 
 using Request = ubd_request;
 
@@ -25,8 +26,8 @@ struct Chunk;
 
 struct Header {
 	Request *rq = nullptr;
-	Chunk *chunks = nullptr;   // all that exist for it, linked by siblings
-	ByteCount prepared;	   // bytes of the request that chunks were made for
+	Chunk *chunks = nullptr; // all that exist for it, linked by siblings
+	ByteCount prepared; // bytes of the request that chunks were made for
 	u8 status = UBD_STATUS_OK;
 	bool all_prepared = false;
 	bool sync_pending = false; // durability still to be had by an fdatasync
@@ -34,12 +35,12 @@ struct Header {
 };
 
 enum class HostOp : u8 {
-	read,	    // preadv
-	write,	    // pwritev
+	read, // preadv
+	write, // pwritev
 	write_sync, // pwritev2 with RWF_DSYNC
-	sync,	    // fdatasync
-	punch,	    // fallocate: PUNCH_HOLE | KEEP_SIZE
-	zero,	    // fallocate: ZERO_RANGE | KEEP_SIZE
+	sync, // fdatasync
+	punch, // fallocate: PUNCH_HOLE | KEEP_SIZE
+	zero, // fallocate: ZERO_RANGE | KEEP_SIZE
 };
 
 constexpr bool moves_data(HostOp op)
@@ -53,7 +54,7 @@ constexpr bool moves_data(HostOp op)
  *     +- waiting <-+  short transfer, EINTR, EAGAIN
  */
 enum class ChunkState : u8 {
-	engine,  // prepared, or with the host
+	engine, // prepared, or with the host
 	waiting, // on one of the queue's retry lists
 };
 
@@ -67,12 +68,12 @@ struct Chunk {
 	u8 file = 0; // index among the device's files; 0 is the one written to
 	bool from_reserve = false;
 	bool zero_pages = false; // writes zeros; its iovecs point at a buffer of them
-	bool cancelled = false;	 // the host was asked to give it back
-	bool cut = false;	 // a test wants its transfer to be short,
-	int injected = 0;	 // or to fail with this errno
-	ByteOffset offset;	 // in the file
-	ByteCount bytes;	 // still to be transferred
-	u32 first = 0;		 // iovecs before this one are done
+	bool cancelled = false; // the host was asked to give it back
+	bool cut = false; // a test wants its transfer to be short,
+	int injected = 0; // or to fail with this errno
+	ByteOffset offset; // in the file
+	ByteCount bytes; // still to be transferred
+	u32 first = 0; // iovecs before this one are done
 	u32 iovs = 0;
 	ubd_iovec iov[UBD_CHUNK_IOVS];
 

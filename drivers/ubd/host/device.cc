@@ -3,8 +3,10 @@
 
 #include <signal.h>
 
-namespace ubd {
-namespace {
+namespace ubd
+{
+namespace
+{
 
 void copy_text(char *to, const char *from, size_t bytes)
 {
@@ -22,7 +24,7 @@ void ignore_file_size_signal()
 		unsigned long flags;
 		void (*restorer)();
 		unsigned long mask;
-	} old{}, ignore{SIG_IGN, 0, nullptr, 0};
+	} old{}, ignore{ SIG_IGN, 0, nullptr, 0 };
 	if (sys::call(SYS_rt_sigaction, SIGXFSZ, 0, sys::arg(&old), 8) == 0 && old.handler == SIG_DFL)
 		(void)sys::call(SYS_rt_sigaction, SIGXFSZ, sys::arg(&ignore), 0, 8);
 }
@@ -68,10 +70,10 @@ QueueConfig Device::queue_config(const char *disk, const char *path, bool sync)
 
 Error Device::open(int wake_fd, bool beside, u32 depth)
 {
-	OpenRequest request{disk_, shown_, path_, want_read_only_, !shared_, beside};
+	OpenRequest request{ disk_, shown_, path_, want_read_only_, !shared_, beside };
 	UBD_TRY(file_.open(request));
 	ignore_file_size_signal();
-	int fds[] = {file_.fd()};
+	int fds[] = { file_.fd() };
 	Error e = engine_.open(depth, wake_fd, fds, 1, file_.sync_fd());
 	if (e)
 		ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: cannot set up io_uring: %s (%d); %s\n", disk_, shown_,
@@ -86,8 +88,7 @@ void Device::info(ubd_device_info &out) const
 	out.physical_block = file_.physical_block();
 	out.read_only = file_.read_only();
 	out.discard_granularity = no_discard_ || out.read_only ? 0 : out.physical_block;
-	out.max_write_zeroes_sectors =
-		out.read_only ? 0 : static_cast<u32>(file_.max_zeroes() >> UBD_SECTOR_SHIFT);
+	out.max_write_zeroes_sectors = out.read_only ? 0 : static_cast<u32>(file_.max_zeroes() >> UBD_SECTOR_SHIFT);
 	out.write_cache = !sync_ && !out.read_only;
 	out.fua = out.write_cache;
 	out.path = shown_;
@@ -98,7 +99,8 @@ void Device::info(ubd_device_info &out) const
 
 } // namespace ubd
 
-namespace {
+namespace
+{
 
 ubd::Device &device(ubd_device *d)
 {
@@ -112,10 +114,11 @@ int ubd_device_open(const ubd_options *o, const char *name, ubd_kqueue *k, int w
 {
 	using namespace ubd;
 	if (o->backing[0]) {
-		ubd_k_log(UBD_LOG_ERROR, false,
-			  "%s: %s: copy-on-write over a backing file (%.100s) is not supported by this version; give one "
-			  "file\n",
-			  name, o->shown, o->backing);
+		ubd_k_log(
+			UBD_LOG_ERROR, false,
+			"%s: %s: copy-on-write over a backing file (%.100s) is not supported by this version; give one "
+			"file\n",
+			name, o->shown, o->backing);
 		return errno_opnotsupp;
 	}
 	void *memory = ubd_k_zalloc(sizeof(Device));
@@ -124,7 +127,7 @@ int ubd_device_open(const ubd_options *o, const char *name, ubd_kqueue *k, int w
 			  o->shown);
 		return errno_nomem;
 	}
-	auto *d = new (Place{memory}) Device(*o, name, k);
+	auto *d = new (Place{ memory }) Device(*o, name, k);
 	if (Error e = d->open(wake_fd, beside, depth)) {
 		d->~Device();
 		ubd_k_free(d);

@@ -11,7 +11,8 @@
 #include "file.hh"
 #include "uring.hh"
 
-namespace ubd {
+namespace ubd
+{
 
 class Device {
 public:
@@ -26,7 +27,10 @@ public:
 	const HostFile &file() const { return file_; }
 	ubd_kqueue *kernel() const { return k_; }
 #ifdef UBD_FAULTS
-	FaultEngine &faults() { return faults_; }
+	FaultEngine &faults()
+	{
+		return faults_;
+	}
 #endif
 
 private:
@@ -45,7 +49,7 @@ private:
 	HostFile file_; // outlives the engine: declared before it
 	UringEngine engine_;
 #ifdef UBD_FAULTS
-	FaultEngine faults_{engine_};
+	FaultEngine faults_{ engine_ };
 #endif
 	RawLayout layout_;
 	Queue queue_;

@@ -7,8 +7,10 @@
 #include <sys/ioctl.h>
 #include <sys/statfs.h>
 
-namespace ubd {
-namespace {
+namespace ubd
+{
+namespace
+{
 
 // A guest that was killed holds its lock until its last write has landed.
 constexpr u32 lock_patience_ms = 5000;
@@ -19,20 +21,20 @@ constexpr u64 most_zeroes = 1u << 31;
 
 Error to_error(long result)
 {
-	return Error{result < 0 ? static_cast<int>(-result) : 0};
+	return Error{ result < 0 ? static_cast<int>(-result) : 0 };
 }
 
 Error refuse(const OpenRequest &r, int number, const char *what, const char *remedy)
 {
 	ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: %s; %s\n", r.disk, r.shown, what, remedy);
-	return Error{number};
+	return Error{ number };
 }
 
 Error refuse_errno(const OpenRequest &r, const char *what, int number, const char *remedy)
 {
 	ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: %s: %s (%d); %s\n", r.disk, r.shown, what, errno_words(number), number,
 		  remedy);
-	return Error{number};
+	return Error{ number };
 }
 
 const char *open_remedy(int number)
@@ -148,7 +150,8 @@ Error HostFile::open(const OpenRequest &r)
 	// By descriptors, not names: the kernel's own driver may have got its
 	// file by mconsole.
 	if (r.beside && process_has_open("self", st))
-		return refuse(r, errno_busy, "this UML process has the file open already, perhaps in its own ubd driver",
+		return refuse(r, errno_busy,
+			      "this UML process has the file open already, perhaps in its own ubd driver",
 			      "name another file");
 	UBD_TRY(open_fd(r));
 	if (long n = sys::call(SYS_fstat, fd_.get(), sys::arg(&st)); n < 0)
@@ -214,7 +217,8 @@ Error HostFile::measure(const OpenRequest &r, const struct stat &st)
 		unsigned int physical = 0;
 		int logical = 0;
 		if (long n = sys::call(SYS_ioctl, fd_.get(), BLKGETSIZE64, sys::arg(&bytes)); n < 0)
-			return refuse_errno(r, "cannot learn the size", static_cast<int>(-n), "check the host's device");
+			return refuse_errno(r, "cannot learn the size", static_cast<int>(-n),
+					    "check the host's device");
 		if (sys::call(SYS_ioctl, fd_.get(), BLKSSZGET, sys::arg(&logical)) == 0 && logical > 0)
 			logical_block_ = static_cast<u32>(logical);
 		if (sys::call(SYS_ioctl, fd_.get(), BLKPBSZGET, sys::arg(&physical)) == 0 && physical > 0)
@@ -234,7 +238,7 @@ Error HostFile::measure(const OpenRequest &r, const struct stat &st)
 			  "%s: %s: has %llu bytes, which is no multiple of the block size %u; round it up with "
 			  "truncate -s %%%u FILE\n",
 			  r.disk, r.shown, bytes, logical_block_, logical_block_);
-		return Error{errno_inval};
+		return Error{ errno_inval };
 	}
 	size_ = ByteCount(bytes);
 	struct statfs fs;
@@ -264,20 +268,22 @@ Error HostFile::take_lock(const OpenRequest &r)
 	if (n != -errno_again && n != -errno_acces) {
 		// Some network file systems know no locks; the kernel's own driver
 		// refuses these too.
-		return refuse_errno(r, "cannot be locked", static_cast<int>(-n), "give the c flag to do without a lock");
+		return refuse_errno(r, "cannot be locked", static_cast<int>(-n),
+				    "give the c flag to do without a lock");
 	}
 	Holder h;
 	if (find_holder(fd_.get(), lock.l_type, h))
-		ubd_k_log(UBD_LOG_ERROR, false,
-			  "%s: %s: is locked by process %s (%s) of the host; stop that guest, or give both the r flag to "
-			  "share it read-only\n",
-			  r.disk, r.shown, h.pid, h.name);
+		ubd_k_log(
+			UBD_LOG_ERROR, false,
+			"%s: %s: is locked by process %s (%s) of the host; stop that guest, or give both the r flag to "
+			"share it read-only\n",
+			r.disk, r.shown, h.pid, h.name);
 	else
 		ubd_k_log(UBD_LOG_ERROR, false,
 			  "%s: %s: is locked by another guest; stop that guest, or give both the r flag to share it "
 			  "read-only\n",
 			  r.disk, r.shown);
-	return Error{errno_busy};
+	return Error{ errno_busy };
 }
 
 void HostFile::close()

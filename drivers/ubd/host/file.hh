@@ -9,10 +9,11 @@
 
 #include "sys.hh"
 
-namespace ubd {
+namespace ubd
+{
 
 struct OpenRequest {
-	const char *disk;  // for messages
+	const char *disk; // for messages
 	const char *shown; // the path for messages
 	const char *path;
 	bool read_only;
@@ -40,7 +41,7 @@ public:
 	int sync_fd() const { return sync_fd_.get(); }
 	ByteCount size() const { return size_; }
 	bool read_only() const { return read_only_; }
-	u32 logical_block() const { return logical_block_; }   // bytes
+	u32 logical_block() const { return logical_block_; } // bytes
 	u32 physical_block() const { return physical_block_; } // bytes
 	// A single write-zeroes may have this length at most: where the host has
 	// no call for it, zeros are written.

@@ -11,8 +11,10 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 
-namespace ubd {
-namespace {
+namespace ubd
+{
+namespace
+{
 
 constexpr size_t stack_bytes = 64 << 10;
 constexpr u64 all_signals = ~0ull;
@@ -27,8 +29,8 @@ enum RelayState : int {
 };
 
 struct Relay {
-	sys::Fd event;	       // completions; the helper has a copy
-	sys::Fd lifeline;      // write end, close-on-exec
+	sys::Fd event; // completions; the helper has a copy
+	sys::Fd lifeline; // write end, close-on-exec
 	char *stack = nullptr; // with a guard page below
 	int pid = 0;
 	int parent = 0;
@@ -49,7 +51,7 @@ constinit Relay *the_relay = nullptr;
 bool keep_only(int a, int b, int c)
 {
 	// First out of the way of each other, then down.
-	int fds[3] = {a, b, c};
+	int fds[3] = { a, b, c };
 	constexpr int above = 3;
 	for (int &fd : fds) {
 		fd = static_cast<int>(sys::call(SYS_fcntl, fd, F_DUPFD, above));
@@ -153,8 +155,8 @@ int check(long result)
 
 int make_stack(Relay &r)
 {
-	long m = sys::call(SYS_mmap, 0, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1,
-			   0);
+	long m = sys::call(SYS_mmap, 0, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK,
+			   -1, 0);
 	if (m < 0 && m > -4096)
 		return check(m);
 	r.stack = reinterpret_cast<char *>(m);
@@ -213,7 +215,7 @@ int launch(Relay &r)
 	r.pid = static_cast<int>(pid);
 	struct {
 		long sec, nsec;
-	} pause{start_patience_ms / 1000, 0};
+	} pause{ start_patience_ms / 1000, 0 };
 	while (__atomic_load_n(&r.state, __ATOMIC_SEQ_CST) == starting) {
 		long n = sys::call(SYS_futex, sys::arg(&r.state), FUTEX_WAIT, starting, sys::arg(&pause));
 		// UML's clock interrupts the wait, which begins anew: look at the
@@ -269,7 +271,7 @@ int ubd_relay_start()
 	void *memory = ubd_k_zalloc(sizeof(Relay));
 	if (!memory)
 		return -errno_nomem;
-	auto *r = new (Place{memory}) Relay;
+	auto *r = new (Place{ memory }) Relay;
 	if (int e = set_up(*r)) {
 		tear_down(r);
 		return -e;

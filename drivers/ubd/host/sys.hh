@@ -14,7 +14,8 @@
 
 #include "../core/base.hh"
 
-namespace ubd::sys {
+namespace ubd::sys
+{
 
 inline long call(long nr, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0)
 {

@@ -8,8 +8,10 @@
 
 #include "sys.hh"
 
-namespace ubd {
-namespace {
+namespace ubd
+{
+namespace
+{
 
 // user_data of a cancel request; a chunk's address is never 1.
 constexpr u64 cancel_mark = 1;
@@ -20,7 +22,7 @@ constexpr int RWF_DSYNC = 2;
 
 Error to_error(int result)
 {
-	return Error{result < 0 ? -result : 0};
+	return Error{ result < 0 ? -result : 0 };
 }
 
 } // namespace
@@ -33,8 +35,8 @@ Error UringEngine::open(u32 depth, int wake_fd, const int *fds, u32 files, int s
 		fds_[i] = fds[i];
 	// One submitter, who runs the ring's deferred work himself when he enters
 	// the kernel: nothing interrupts guest code but the relay's signal.
-	static constexpr unsigned one_cpu_flags =
-		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+	static constexpr unsigned one_cpu_flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+						  IORING_SETUP_TASKRUN_FLAG;
 	int n = -errno_inval;
 	if (ubd_k_one_cpu())
 		n = io_uring_queue_init(depth + cancel_slots, &ring_, IORING_SETUP_CLAMP | one_cpu_flags);
@@ -95,10 +97,10 @@ void UringEngine::prepare(Chunk &chunk)
 		break;
 	case HostOp::punch:
 	case HostOp::zero:
-		io_uring_prep_fallocate(sqe, fd,
-					FALLOC_FL_KEEP_SIZE |
-						(chunk.op == HostOp::punch ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE),
-					static_cast<off_t>(chunk.offset.value), static_cast<off_t>(chunk.bytes.value));
+		io_uring_prep_fallocate(
+			sqe, fd,
+			FALLOC_FL_KEEP_SIZE | (chunk.op == HostOp::punch ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE),
+			static_cast<off_t>(chunk.offset.value), static_cast<off_t>(chunk.bytes.value));
 		break;
 	}
 	io_uring_sqe_set_data(sqe, &chunk);
@@ -113,7 +115,7 @@ u32 UringEngine::unsent() const
 Error UringEngine::submit()
 {
 	int n = ring_.flags & IORING_SETUP_DEFER_TASKRUN ? io_uring_submit_and_get_events(&ring_)
-							  : io_uring_submit(&ring_);
+							 : io_uring_submit(&ring_);
 	return to_error(n);
 }
 
@@ -138,7 +140,7 @@ u32 UringEngine::reap(Completion *to, u32 max)
 		if (cqe->user_data == cancel_mark)
 			cancels_--; // what it cancelled tells its own result
 		else
-			to[taken++] = Completion{static_cast<Chunk *>(io_uring_cqe_get_data(cqe)), cqe->res};
+			to[taken++] = Completion{ static_cast<Chunk *>(io_uring_cqe_get_data(cqe)), cqe->res };
 	}
 	io_uring_cq_advance(&ring_, seen);
 	return taken;
@@ -186,13 +188,12 @@ bool UringEngine::file_removed() const
 void UringEngine::wait()
 {
 	// A ring is readable when it has completions, or work that will make some.
-	struct pollfd p {
-	};
+	struct pollfd p {};
 	p.fd = ring_.ring_fd;
 	p.events = POLLIN;
 	struct {
 		long sec, nsec;
-	} rest{0, 100 * 1000 * 1000}; // the host writes back what is left after a signal
+	} rest{ 0, 100 * 1000 * 1000 }; // the host writes back what is left after a signal
 	while (sys::call(SYS_ppoll, sys::arg(&p), 1, sys::arg(&rest)) == -errno_intr)
 		;
 }

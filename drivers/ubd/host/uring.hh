@@ -15,7 +15,8 @@
 
 #include "../core/engine.hh"
 
-namespace ubd {
+namespace ubd
+{
 
 class UringEngine final : public Engine {
 public:
@@ -51,7 +52,7 @@ private:
 	bool flagged() const;
 
 	io_uring ring_{};
-	int fds_[max_files]{-1, -1};
+	int fds_[max_files]{ -1, -1 };
 	int sync_write_fd_ = -1;
 	u32 capacity_ = 0;
 	u32 cancels_ = 0; // in flight

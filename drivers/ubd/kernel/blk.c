@@ -9,8 +9,8 @@
 #include <linux/hdreg.h>
 #include <linux/module.h>
 #include <linux/rculist.h>
-#include <linux/string_helpers.h>
 #include <linux/slab.h>
+#include <linux/string_helpers.h>
 #include <linux/uaccess.h>
 
 #include "compat.h"
@@ -21,7 +21,7 @@
 #define UBD_SECTORS 32
 
 /* One request: up to this many bytes, in at most so many pieces. */
-#define UBD_MAX_SECTORS (2 << 11)	/* 2 MiB */
+#define UBD_MAX_SECTORS (2 << 11) /* 2 MiB */
 #define UBD_MAX_SEGMENTS 256
 
 /* Changed under ubd_devices_lock; the interrupt walks it under RCU. */
@@ -88,8 +88,8 @@ static void ubd_commit_rqs(struct blk_mq_hw_ctx *hctx)
 static enum blk_eh_timer_return ubd_timeout(struct request *rq)
 {
 	struct ubd_disk *d = disk_of(rq->q);
-	u64 ms = rq->start_time_ns ? div_u64(ktime_get_ns() - rq->start_time_ns, NSEC_PER_MSEC) :
-				     jiffies_to_msecs(rq->timeout);
+	u64 ms = rq->start_time_ns ? div_u64(ktime_get_ns() - rq->start_time_ns, NSEC_PER_MSEC)
+				   : jiffies_to_msecs(rq->timeout);
 
 	return ubd_queue_timeout(d->kq.queue, blk_mq_rq_to_pdu(rq), ms) ? BLK_EH_RESET_TIMER : BLK_EH_DONE;
 }
@@ -402,8 +402,7 @@ void ubd_disks_interrupt(void)
 	struct ubd_disk *d;
 
 	rcu_read_lock();
-	list_for_each_entry_rcu(d, &ubd_disks, link)
-		ubd_queue_interrupt(d->kq.queue);
+	list_for_each_entry_rcu(d, &ubd_disks, link) ubd_queue_interrupt(d->kq.queue);
 	rcu_read_unlock();
 }
 
@@ -413,7 +412,6 @@ void ubd_disks_go_synchronous(void)
 	struct ubd_disk *d;
 
 	rcu_read_lock();
-	list_for_each_entry_rcu(d, &ubd_disks, link)
-		ubd_queue_go_synchronous(d->kq.queue);
+	list_for_each_entry_rcu(d, &ubd_disks, link) ubd_queue_go_synchronous(d->kq.queue);
 	rcu_read_unlock();
 }

@@ -18,8 +18,8 @@
 #include <irq_kern.h>
 #include <irq_user.h>
 
-#include "ubd/test_api.h"
 #include "compat.h"
+#include "ubd/test_api.h"
 #include "ubd_kernel.h"
 
 #define UBD_VERSION "0.1.0"
@@ -74,7 +74,8 @@ static const struct kernel_param_ops device_param_ops = {
 	.free = device_param_free,
 };
 module_param_cb(device, &device_param_ops, NULL, 0);
-MODULE_PARM_DESC(device, "a device as on the UML command line: [ubd]<n><flags>=<file>[,<backing>[,<serial>]]; repeatable");
+MODULE_PARM_DESC(device,
+		 "a device as on the UML command line: [ubd]<n><flags>=<file>[,<backing>[,<serial>]]; repeatable");
 
 static char *prefix;
 module_param(prefix, charp, 0444);
@@ -127,7 +128,8 @@ static void take_cmdline(struct option_scratch *s)
 	}
 	bytes = ubd_host_read_cmdline(line, UBD_CMDLINE_MAX);
 	if (bytes < 0)
-		pr_err("cannot read /proc/self/cmdline of the host: error %ld; its devices are missing; mount /proc there, or use device=\n",
+		pr_err("cannot read /proc/self/cmdline of the host: error %ld; its devices are missing; mount /proc "
+		       "there, or use device=\n",
 		       bytes);
 	/* The words follow each other, each with its NUL; the first is our name. */
 	for (at = 0; at < bytes; at += n + 1) {
@@ -172,7 +174,8 @@ static int start_relay(void)
 	int err = ubd_relay_start();
 
 	if (err < 0) {
-		pr_err("cannot start the completion relay on the host: error %d; the host must allow clone, eventfd, pidfd and another process and some open files (ulimit -u, ulimit -n)\n",
+		pr_err("cannot start the completion relay on the host: error %d; the host must allow clone, eventfd, "
+		       "pidfd and another process and some open files (ulimit -u, ulimit -n)\n",
 		       err);
 		return err;
 	}
@@ -197,7 +200,8 @@ static void revive_relay(struct work_struct *unused)
 	if (err > 0)
 		pr_warn("the completion relay (process ubd-relay of the host) was killed; it runs again\n");
 	else if (err < 0)
-		pr_err("the completion relay (process ubd-relay of the host) was killed and cannot be started: error %d; disks are slow until it can: check the host's limits on processes (ulimit -u)\n",
+		pr_err("the completion relay (process ubd-relay of the host) was killed and cannot be started: error "
+		       "%d; disks are slow until it can: check the host's limits on processes (ulimit -u)\n",
 		       err);
 }
 static DECLARE_WORK(revive_work, revive_relay);
@@ -247,7 +251,8 @@ static int take_major(void)
 		settings.prefix = prefix ?: UBD_BESIDE_PREFIX;
 		major = register_blkdev(0, settings.prefix);
 		if (major > 0)
-			pr_info("the kernel's own ubd driver is here: disks are named %sa and so on, the command line is its own, device= is ours\n",
+			pr_info("the kernel's own ubd driver is here: disks are named %sa and so on, the command line "
+				"is its own, device= is ours\n",
 				settings.prefix);
 		settings.major = major;
 	} else {

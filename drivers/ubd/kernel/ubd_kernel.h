@@ -23,10 +23,10 @@ struct ubd_kqueue {
 	mempool_t chunks;
 	bool headers_ready;
 	bool chunks_ready;
-	bool no_discard;		/* set in any context, applied by work */
+	bool no_discard; /* set in any context, applied by work */
 	struct work_struct limits_work;
-	struct gendisk *disk;		/* NULL until it is added */
-	struct ubd_queue *queue;	/* NULL until the device is open */
+	struct gendisk *disk; /* NULL until it is added */
+	struct ubd_queue *queue; /* NULL until the device is open */
 };
 
 /* One disk. Allocated, added and removed under ubd_devices_lock. */
@@ -52,7 +52,7 @@ struct ubd_settings {
 	const char *prefix;
 	int major;
 	int wake_fd;
-	bool beside;	/* the kernel's own driver is there as well */
+	bool beside; /* the kernel's own driver is there as well */
 	u32 queue_depth;
 };
 

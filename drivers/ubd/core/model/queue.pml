@@ -20,7 +20,8 @@
  *
  * A request is one chunk or two. Chunks are not told apart but by the request
  * that they belong to; what the host does with data is not modelled, the
- * simulator does that.
+ * simulator does that. Headers follow the rule of chunks, and are left out; so
+ * are retries and the fdatasync that flushes share.
  *
  * Bounds, by -D: REQUESTS, CAPACITY, POOL (chunks of the pool at most),
  * SUBMITTERS, MEMORY (changes of the allocator's mind), TASKRUN (0: completions come without task work).
