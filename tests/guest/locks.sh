@@ -69,6 +69,27 @@ test_foreign_lock() {
 	expect_once one "ubda: $img: is locked by process $holder \(tool\)"
 }
 
+# A lock that no process has: nobody is named, least of all the guest itself.
+test_hidden_lock() {
+	local img
+	local holder
+
+	img=$(image a.img 16M)
+	"$tool" lock-hide "$img" "$work/held" &
+	holder=$!
+	at_end "kill $holder"
+	until [ -e held ]; do
+		sleep 0.05
+	done
+	guest one "ubd0=$img" <<-'EOF'
+		load
+		[ ! -e /dev/ubda ] || die 'the lock was not seen'
+		unload
+	EOF
+	expect_once one "ubda: $img: is locked"
+	expect_silent one "is locked by process"
+}
+
 # Two names of one file are one file.
 test_same_file_by_another_name() {
 	local img

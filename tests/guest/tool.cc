@@ -27,6 +27,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -240,6 +241,41 @@ int lock_hold(const char *path, const char *mark)
 	l.l_type = F_WRLCK;
 	if (fcntl(fd, F_SETLK, &l))
 		die("lock");
+	close(open_or_die(mark, O_CREAT | O_WRONLY));
+	for (;;)
+		pause();
+}
+
+/*
+ * lock-hide FILE MARK
+ * Takes a lock that belongs to no process: its descriptor is on its way through
+ * a socket. So a ring holds one that still works after its process is gone.
+ */
+int lock_hide(const char *path, const char *mark)
+{
+	int fd = open_or_die(path, O_RDWR), sockets[2];
+	struct flock l {};
+	l.l_type = F_WRLCK;
+	if (fcntl(fd, F_OFD_SETLK, &l))
+		die("lock");
+	if (socketpair(AF_UNIX, SOCK_DGRAM, 0, sockets))
+		die("socketpair");
+	char byte = 0;
+	iovec v{ &byte, 1 };
+	alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+	msghdr m{};
+	m.msg_iov = &v;
+	m.msg_iovlen = 1;
+	m.msg_control = control;
+	m.msg_controllen = sizeof(control);
+	cmsghdr *c = CMSG_FIRSTHDR(&m);
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+	if (sendmsg(sockets[0], &m, 0) != 1)
+		die("sendmsg");
+	close(fd);
 	close(open_or_die(mark, O_CREAT | O_WRONLY));
 	for (;;)
 		pause();
@@ -538,6 +574,8 @@ int run(int argc, char **argv)
 		return lock_wait(argv[2], number(argv[3]));
 	if (verb == "lock-hold" && argc == 4)
 		return lock_hold(argv[2], argv[3]);
+	if (verb == "lock-hide" && argc == 4)
+		return lock_hide(argv[2], argv[3]);
 	if (verb == "identity" && argc == 3)
 		return identity(argv[2]);
 	if (verb == "mbr" && argc == 3)

@@ -646,8 +646,10 @@ World::World(const WorldConfig &c)
 
 World::~World()
 {
-	if (k.ended != sent_)
+	if (k.ended != sent_) {
 		failed_here(__FILE__, __LINE__, "%llu requests were sent, %llu ended", sent_, k.ended);
+		give_up();
+	}
 	if (k.headers.live || k.chunks.live)
 		failed_here(__FILE__, __LINE__, "%llu headers and %llu chunks are lost", k.headers.live, k.chunks.live);
 	if (engine.holds())
