@@ -297,7 +297,7 @@ list_all() {
 	guest_tests | while read -r file name rest; do
 		echo "$(basename "$file" .sh).$name"
 	done
-	for name in format unit simulator kunit-release kunit-debug; do
+	for name in format unit simulator model mutants kunit-release kunit-debug; do
 		if wanted "$name"; then
 			echo "$name"
 		fi
@@ -372,6 +372,8 @@ main() {
 	if wanted format; then stage format make_test format format-check; fi
 	if wanted unit; then stage unit unit_tests; fi
 	if wanted simulator; then stage simulator make_test simulator -C tests/sim check; fi
+	if wanted model; then stage model make_test model -C tests/sim model; fi
+	if [ -n "$full" ] && wanted mutants; then stage mutants make_test mutants -C tests/sim mutants; fi
 	if wanted kunit-release; then stage kunit-release kunit_tests release build; fi
 	stage guest run_guest_tests
 	if wanted kunit-debug; then stage kunit-debug kunit_tests debug build/debug; fi

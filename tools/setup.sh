@@ -12,7 +12,7 @@ packages_build=(
 	build-essential bc bison flex gzip libelf-dev libssl-dev xz-utils kmod # the kernel
 	liburing-dev                                                 # ubd.ko
 	busybox-static cpio e2fsprogs                                # initramfs and root image
-	libgtest-dev fio xfsprogs fdisk gdb strace uml-utilities     # tests
+	libgtest-dev spin fio xfsprogs fdisk gdb strace uml-utilities     # tests
 	python3 procps util-linux
 )
 # shellcheck disable=SC2034

@@ -158,6 +158,7 @@ ubd_stats Queue::stats()
  * reap what the host completed inline, and again while that made room for more.
  * Completions are announced only for what is still in flight at the end.
  */
+// model/queue.pml is a model of this, of listen() and of the reserve.
 void Queue::serve(Reaper reaper)
 {
 	retries_ = 0;

@@ -151,6 +151,7 @@ void UringEngine::quiet()
 	IO_URING_WRITE_ONCE(*ring_.cq.kflags, static_cast<unsigned>(IORING_CQ_EVENTFD_DISABLED));
 }
 
+// core/model/queue.pml shows that no wake-up is lost.
 bool UringEngine::listen()
 {
 	IO_URING_WRITE_ONCE(*ring_.cq.kflags, 0u);
