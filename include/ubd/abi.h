@@ -309,6 +309,13 @@ int ubd_relay_start(void);
 void ubd_relay_stop(void);
 /* 1 if the helper was gone and runs again, 0 if it runs, -errno. */
 int ubd_relay_revive(void);
+/*
+ * The relay also lets go of locks when the UML process ends: see relay.hh. It
+ * gets a copy of a locked descriptor under a number of the caller's, below
+ * UBD_MAX_DEVICES. Process context.
+ */
+void ubd_relay_hold(ubd_u32 slot, int fd);
+void ubd_relay_release(ubd_u32 slot);
 /* Reads the eventfd once. Interrupt context. */
 void ubd_relay_ack(void);
 

@@ -39,6 +39,7 @@ crash() {
 
 	shift
 	img=$(image a.img 16M)
+	tell_about=("$img")
 	guest_start one "ubd0=$img" "$@" <<-EOF
 		how=$how
 		$records_script
@@ -242,6 +243,34 @@ test_stray_signals() {
 	touch end
 	guest_wait one
 	expect_eq status "$status" 0
+}
+
+# Killed in the middle of making a process: what is left of that must not keep
+# the image.
+test_sigkill_while_forking() {
+	local img
+	local i
+
+	img=$(image a.img 16M)
+	tell_about=("$img")
+	for i in $(seq 8); do
+		rm -f ready
+		guest_start one "ubd0=$img" <<-'EOF'
+			load
+			for i in 1 2 3; do
+				while :; do
+					/bin/true
+				done &
+			done
+			touch $work/ready
+			until_file $work/never
+		EOF
+		guest_await one ready
+		sleep "0.$((RANDOM % 90 + 10))"
+		kill -KILL "${guest_pid[one]}"
+		guest_wait one
+		"$tool" lock-wait "$img" 5 || fail "the image is locked after kill number $i"
+	done
 }
 
 # Many reboots of one process, each with the disk.

@@ -47,7 +47,8 @@ const char *ring_remedy(int error)
 } // namespace
 
 Device::Device(const ubd_options &o, const char *disk, ubd_kqueue *k)
-	: k_(k), disk_(disk), want_read_only_(o.read_only), sync_(o.sync), shared_(o.shared), no_discard_(o.no_discard),
+	: k_(k), disk_(disk), index_(o.index), want_read_only_(o.read_only), sync_(o.sync), shared_(o.shared),
+	  no_discard_(o.no_discard),
 #ifdef UBD_FAULTS
 	  queue_(k, faults_, layout_, queue_config(disk, shown_, o.sync))
 #else
@@ -72,6 +73,8 @@ Error Device::open(int wake_fd, bool beside, u32 depth)
 {
 	OpenRequest request{ disk_, shown_, path_, want_read_only_, !shared_, beside };
 	UBD_TRY(file_.open(request));
+	if (!shared_)
+		ubd_relay_hold(index_, file_.fd());
 	ignore_file_size_signal();
 	int fds[] = { file_.fd() };
 	Error e = engine_.open(depth, wake_fd, fds, 1, file_.sync_fd());

@@ -19,7 +19,11 @@ public:
 	Device(const ubd_options &o, const char *disk, ubd_kqueue *k);
 	Device(const Device &) = delete;
 	Device &operator=(const Device &) = delete;
-	~Device() { engine_.close(); }
+	~Device()
+	{
+		engine_.close();
+		ubd_relay_release(index_);
+	}
 
 	Error open(int wake_fd, bool beside, u32 depth);
 	void info(ubd_device_info &out) const;
@@ -38,6 +42,7 @@ private:
 
 	ubd_kqueue *const k_;
 	const char *const disk_;
+	const u32 index_;
 	const bool want_read_only_;
 	const bool sync_;
 	const bool shared_;

@@ -79,6 +79,22 @@ template <class Visit> bool any_number_in(const char *path, Visit visit)
 	}
 }
 
+int number_of(const char *digits)
+{
+	int n = 0;
+	for (; *digits >= '0' && *digits <= '9'; digits++)
+		n = n * 10 + (*digits - '0');
+	return n;
+}
+
+// True for ourselves, and for UML's helpers that share our descriptors.
+bool shares_our_descriptors(const char *pid)
+{
+	constexpr int kcmp_files = 2;
+	const long self = sys::call(SYS_getpid);
+	return number_of(pid) == self || sys::call(SYS_kcmp, self, number_of(pid), kcmp_files) == 0;
+}
+
 // True if the process (a number, or "self") has the file open.
 bool process_has_open(const char *process, const struct stat &st)
 {
@@ -112,11 +128,8 @@ bool find_holder(int fd, short type, Holder &h)
 	} else if (sys::call(SYS_fstat, fd, sys::arg(&st)) < 0) {
 		return false;
 	} else {
-		const int self = static_cast<int>(sys::call(SYS_getpid));
-		char own[24];
-		ubd_k_snprintf(own, sizeof(own), "%d", self);
 		bool found = any_number_in("/proc", [&](const char *pid) {
-			if (!__builtin_strcmp(pid, own) || !process_has_open(pid, st))
+			if (shares_our_descriptors(pid) || !process_has_open(pid, st))
 				return false;
 			ubd_k_snprintf(h.pid, sizeof(h.pid), "%s", pid);
 			return true;

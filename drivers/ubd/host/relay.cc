@@ -10,6 +10,8 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 
 namespace ubd
 {
@@ -31,37 +33,102 @@ enum RelayState : int {
 struct Relay {
 	sys::Fd event; // completions; the helper has a copy
 	sys::Fd lifeline; // write end, close-on-exec
+	sys::Fd control; // our end of a socket to the helper
 	char *stack = nullptr; // with a guard page below
 	int pid = 0;
 	int parent = 0;
-	// For the helper; its numbers are valid in its own table.
+	// For the helper; in our table, of which it begins with a copy.
 	int event_fd = -1;
 	int lifeline_read = -1;
 	int pidfd = -1;
+	int control_end = -1;
 	int state = starting; // a futex
+	// Descriptor + 1 of each file to unlock: in our table, in the helper's.
+	int held[UBD_MAX_DEVICES]{};
+	int copies[UBD_MAX_DEVICES]{};
+};
+
+// What goes over the control socket: with a descriptor to hold, or without.
+struct Order {
+	u32 slot;
+	u32 hold;
+};
+
+// A message with an order and room for one descriptor.
+struct Parcel {
+	Order order{};
+	iovec part{ &order, sizeof(order) };
+	alignas(cmsghdr) char rights[CMSG_SPACE(sizeof(int))]{};
+	msghdr message{};
+
+	Parcel()
+	{
+		message.msg_iov = &part;
+		message.msg_iovlen = 1;
+	}
+	void make_room()
+	{
+		message.msg_control = rights;
+		message.msg_controllen = sizeof(rights);
+	}
+	cmsghdr &header() { return *reinterpret_cast<cmsghdr *>(rights); }
+	void *descriptor() { return CMSG_DATA(&header()); }
 };
 
 // One for the module. No constructor runs at load time: constinit.
 constinit Relay *the_relay = nullptr;
 
-/*
- * Closes all descriptors but three, which it moves to 0, 1, 2. The table is
- * the helper's own.
- */
-bool keep_only(int a, int b, int c)
+// The helper's descriptors, in its own table.
+enum HelperFd : int {
+	fd_event,
+	fd_lifeline,
+	fd_process,
+	fd_control,
+	helper_fds,
+};
+
+// Moves these to the numbers above and closes all others.
+bool keep_only(int (&fds)[helper_fds])
 {
 	// First out of the way of each other, then down.
-	int fds[3] = { a, b, c };
-	constexpr int above = 3;
 	for (int &fd : fds) {
-		fd = static_cast<int>(sys::call(SYS_fcntl, fd, F_DUPFD, above));
+		fd = static_cast<int>(sys::call(SYS_fcntl, fd, F_DUPFD, helper_fds));
 		if (fd < 0)
 			return false;
 	}
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < helper_fds; i++)
 		if (sys::call(SYS_dup3, fds[i], i, O_CLOEXEC) < 0)
 			return false;
-	return sys::call(SYS_close_range, 3, ~0u, 0) >= 0;
+	return sys::call(SYS_close_range, helper_fds, ~0u, 0) >= 0;
+}
+
+// In the helper: takes an order from the control socket.
+void take_order(Relay &r)
+{
+	Parcel p;
+	p.make_room();
+	long n = sys::call(SYS_recvmsg, fd_control, sys::arg(&p.message), MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	if (n != sizeof(p.order) || p.order.slot >= UBD_MAX_DEVICES)
+		return;
+	int &copy = r.copies[p.order.slot];
+	if (copy)
+		sys::close(copy - 1);
+	copy = 0;
+	if (p.order.hold && p.message.msg_controllen) {
+		__builtin_memcpy(&copy, p.descriptor(), sizeof(copy));
+		copy++;
+	}
+}
+
+// In the helper: the process has ended. Whoever still has its descriptors is
+// nobody whom a lock protects.
+void unlock_all(Relay &r)
+{
+	struct flock lock {};
+	lock.l_type = F_UNLCK;
+	for (int copy : r.copies)
+		if (copy)
+			(void)sys::call(SYS_fcntl, copy - 1, F_OFD_SETLK, sys::arg(&lock));
 }
 
 void set_state(Relay &r, RelayState state)
@@ -70,51 +137,62 @@ void set_state(Relay &r, RelayState state)
 	(void)sys::call(SYS_futex, sys::arg(&r.state), FUTEX_WAKE, 1);
 }
 
+// Epoll of all the helper's descriptors; negative on failure.
+int watch_all()
+{
+	int poll = static_cast<int>(sys::call(SYS_epoll_create1, EPOLL_CLOEXEC));
+	for (int fd = 0; fd < helper_fds; fd++) {
+		epoll_event e{};
+		// Edge by edge: the handler reads the eventfd, we never do.
+		e.events = fd == fd_event ? EPOLLIN | EPOLLET : EPOLLIN;
+		e.data.fd = fd;
+		if (sys::call(SYS_epoll_ctl, poll, EPOLL_CTL_ADD, fd, sys::arg(&e)) < 0)
+			return -1;
+	}
+	return poll;
+}
+
+// Relays until the process is gone, or another program.
+int relay_loop(Relay &r, int poll)
+{
+	for (;;) {
+		epoll_event events[helper_fds];
+		long n = sys::call(SYS_epoll_wait, poll, sys::arg(events), helper_fds, -1);
+		if (n < 0 && n != -errno_intr)
+			return 1;
+		bool wake = false, ended = false;
+		for (long i = 0; i < n; i++) {
+			int fd = events[i].data.fd;
+			wake |= fd == fd_event;
+			ended |= fd == fd_process || fd == fd_lifeline;
+			if (fd == fd_control)
+				take_order(r);
+		}
+		if (ended) {
+			unlock_all(r);
+			return 0;
+		}
+		// By pidfd: it never reaches a stranger with a reused number.
+		if (wake && sys::call(SYS_pidfd_send_signal, fd_process, SIGIO, 0, 0) < 0)
+			return 0;
+	}
+}
+
 // The helper's whole life. Runs on its own stack, in the memory of the UML
 // process, with every signal blocked. Returns to clone's caller, who exits.
 int relay_main(void *argument)
 {
 	Relay &r = *static_cast<Relay *>(argument);
-	constexpr int event = 0, process = 2; // and the lifeline between
 	(void)sys::call(SYS_prctl, PR_SET_NAME, sys::arg("ubd-relay"));
-	if (!keep_only(r.event_fd, r.lifeline_read, r.pidfd)) {
-		set_state(r, failed);
-		return 1;
-	}
-	int poll = static_cast<int>(sys::call(SYS_epoll_create1, EPOLL_CLOEXEC));
-	for (int fd = event; fd <= process; fd++) {
-		epoll_event e{};
-		// Edge by edge: the handler reads the eventfd, we never do.
-		e.events = fd == event ? EPOLLIN | EPOLLET : EPOLLIN;
-		e.data.fd = fd;
-		if (sys::call(SYS_epoll_ctl, poll, EPOLL_CTL_ADD, fd, sys::arg(&e)) < 0) {
-			set_state(r, failed);
-			return 1;
-		}
-	}
-	// A sandbox that forbids this would leave the guest without interrupts.
-	if (sys::call(SYS_pidfd_send_signal, process, 0, 0, 0) < 0) {
+	int fds[helper_fds] = { r.event_fd, r.lifeline_read, r.pidfd, r.control_end };
+	int poll = keep_only(fds) ? watch_all() : -1;
+	// A sandbox that forbids the signal would leave the guest without interrupts.
+	if (poll < 0 || sys::call(SYS_pidfd_send_signal, fd_process, 0, 0, 0) < 0) {
 		set_state(r, failed);
 		return 1;
 	}
 	set_state(r, running);
-	for (;;) {
-		epoll_event events[3];
-		long n = sys::call(SYS_epoll_wait, poll, sys::arg(events), 3, -1);
-		if (n == -errno_intr)
-			continue;
-		bool wake = false;
-		for (long i = 0; i < n; i++) {
-			if (events[i].data.fd != event)
-				return 0; // stopped, or the process is gone or another program
-			wake = true;
-		}
-		if (n < 0)
-			return 1;
-		// By pidfd: it never reaches a stranger with a reused number.
-		if (wake && sys::call(SYS_pidfd_send_signal, process, SIGIO, 0, 0) < 0)
-			return 0;
-	}
+	return relay_loop(r, poll);
 }
 
 /*
@@ -179,20 +257,33 @@ int make_event(Relay &r)
 	return 0;
 }
 
-int make_lifeline(Relay &r, sys::Fd &lifeline_read, sys::Fd &pidfd)
+// The far ends of what connects us with the helper.
+struct FarEnds {
+	sys::Fd lifeline;
+	sys::Fd pidfd;
+	sys::Fd control;
+};
+
+int connect_helper(Relay &r, FarEnds &far)
 {
-	int pipe[2];
-	long n = sys::call(SYS_pipe2, sys::arg(pipe), O_CLOEXEC);
+	int pair[2];
+	long n = sys::call(SYS_pipe2, sys::arg(pair), O_CLOEXEC);
 	if (n < 0)
 		return check(n);
-	lifeline_read.reset(pipe[0]);
-	r.lifeline.reset(pipe[1]);
+	far.lifeline.reset(pair[0]);
+	r.lifeline.reset(pair[1]);
+	n = sys::call(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sys::arg(pair));
+	if (n < 0)
+		return check(n);
+	far.control.reset(pair[0]);
+	r.control.reset(pair[1]);
 	r.parent = static_cast<int>(sys::call(SYS_getpid));
 	if (n = sys::call(SYS_pidfd_open, r.parent, 0); n < 0)
 		return check(n);
-	pidfd.reset(static_cast<int>(n));
-	r.lifeline_read = lifeline_read.get();
-	r.pidfd = pidfd.get();
+	far.pidfd.reset(static_cast<int>(n));
+	r.lifeline_read = far.lifeline.get();
+	r.pidfd = far.pidfd.get();
+	r.control_end = far.control.get();
 	return 0;
 }
 
@@ -235,14 +326,38 @@ int launch(Relay &r)
 	return 0;
 }
 
+// Tells the helper to hold the file, or to let go of it. Lost if the helper is
+// gone: then the lock goes with the last descriptor, as any lock does.
+void send_order(Relay &r, u32 slot, int fd)
+{
+	Parcel p;
+	p.order = { slot, fd >= 0 };
+	if (fd >= 0) {
+		p.make_room();
+		p.header().cmsg_level = SOL_SOCKET;
+		p.header().cmsg_type = SCM_RIGHTS;
+		p.header().cmsg_len = CMSG_LEN(sizeof(int));
+		__builtin_memcpy(p.descriptor(), &fd, sizeof(fd));
+	}
+	while (sys::call(SYS_sendmsg, r.control.get(), sys::arg(&p.message), MSG_NOSIGNAL) == -errno_intr)
+		;
+}
+
 // Starts the helper; the eventfd and the stack are there.
 int start_helper(Relay &r)
 {
-	sys::Fd lifeline_read, pidfd;
-	if (int e = make_lifeline(r, lifeline_read, pidfd))
+	FarEnds far;
+	if (int e = connect_helper(r, far))
 		return e;
 	r.state = starting;
-	return launch(r);
+	for (int &copy : r.copies)
+		copy = 0;
+	if (int e = launch(r))
+		return e;
+	for (u32 slot = 0; slot < UBD_MAX_DEVICES; slot++)
+		if (r.held[slot])
+			send_order(r, slot, r.held[slot] - 1);
+	return 0;
 }
 
 int set_up(Relay &r)
@@ -298,11 +413,28 @@ void ubd_relay_stop()
 	if (!r)
 		return;
 	the_relay = nullptr;
-	r->lifeline.reset(); // our only write end: the helper sees the hang-up
-	// A guest process may still hold a copy for a moment; do not depend on it.
+	// Not by the lifeline: at a reboot the locks stay until the very end.
 	(void)sys::call(SYS_kill, r->pid, SIGKILL);
 	wait_for_end(r->pid);
 	tear_down(r);
+}
+
+void ubd_relay_hold(ubd_u32 slot, int fd)
+{
+	using namespace ubd;
+	if (!the_relay)
+		return;
+	the_relay->held[slot] = fd + 1;
+	send_order(*the_relay, slot, fd);
+}
+
+void ubd_relay_release(ubd_u32 slot)
+{
+	using namespace ubd;
+	if (!the_relay || !the_relay->held[slot])
+		return;
+	the_relay->held[slot] = 0;
+	send_order(*the_relay, slot, -1);
 }
 
 void ubd_relay_ack()
