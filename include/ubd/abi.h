@@ -153,7 +153,24 @@ struct ubd_stats {
 	ubd_u64 completion_overflows; /* must stay 0 */
 	ubd_u64 max_in_flight; /* chunks */
 	ubd_u64 in_flight; /* chunks, now */
+	ubd_u64 max_begun; /* requests that had a header at a time */
+	ubd_u64 begun; /* requests that have a header, now */
 	ubd_u64 queued; /* requests not wholly prepared, now */
+};
+
+/*
+ * Memory of one device in bytes; the formula is in Documentation/design.md. The
+ * first group is what kernel/ knows and core asks for.
+ */
+struct ubd_memory {
+	ubd_u64 fixed; /* the device itself and blk-mq's requests */
+	ubd_u64 depth; /* requests that blk-mq may send at a time */
+	ubd_u64 headers_kept; /* elements that lie in the pools now */
+	ubd_u64 chunks_kept;
+
+	ubd_u64 at_rest;
+	ubd_u64 now;
+	ubd_u64 at_most;
 };
 
 /* What kernel/ needs to know of an opened device to make a disk of it. */
@@ -170,6 +187,8 @@ struct ubd_device_info {
 	const char *serial; /* "" if none */
 	const char *mode; /* cache mode's name */
 	const char *engine; /* engine's name */
+	ubd_u64 guest_bytes; /* of the guest's memory that the device lies in */
+	ubd_u64 host_bytes; /* of the host's memory: its rings */
 };
 
 enum ubd_log_level {
@@ -243,6 +262,8 @@ ubd_u64 ubd_queue_timer(struct ubd_queue *q);
 /* `ms` after it came; true if the request is still not ended. */
 bool ubd_queue_timeout(struct ubd_queue *q, struct ubd_request *rq, ubd_u64 ms);
 void ubd_queue_stats(struct ubd_queue *q, struct ubd_stats *out);
+/* Fills in the second group. */
+void ubd_queue_memory(struct ubd_queue *q, struct ubd_memory *m);
 /*
  * From now on each submission waits for its completions. Process context, may
  * spin with interrupts off: for reboot, when nobody relays completions.

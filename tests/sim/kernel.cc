@@ -213,6 +213,8 @@ void World::check_status(const Tag &tag)
 		explained |= watch_.sync_statuses();
 	if (status < 8 && (explained & (1u << status)))
 		return;
+	if (status == UBD_STATUS_IOERR && tag.memory_errors > max_memory_pauses)
+		return;
 	if (status == UBD_STATUS_IOERR && watch_.durability_lost() && tag.op != UBD_OP_READ)
 		return;
 	if (status == UBD_STATUS_NOTSUPP && tag.op == UBD_OP_DISCARD && watch_.punch_is_known_to_fail())
@@ -308,6 +310,12 @@ void World::check_idle()
 		fail("chunks are in flight, but the timer is not armed");
 	if (chunks.live() > s.in_flight || chunks.live() + 1 < s.in_flight)
 		fail("%llu in flight, but %zu chunks are in use", s.in_flight, chunks.live());
+	// What the documentation says a device takes at most.
+	if (s.max_begun > min<u64>(profile_.tags, profile_.capacity + 1))
+		fail("%llu requests were begun at a time, with %u tags and a capacity of %u", s.max_begun,
+		     profile_.tags, profile_.capacity);
+	if (headers.live() > s.begun || headers.live() + 1 < s.begun)
+		fail("%llu requests are begun, but %zu headers are in use", s.begun, headers.live());
 	if (headers.live() > busy_)
 		fail("%zu headers for %u requests", headers.live(), busy_);
 	check_progress(s);

@@ -76,7 +76,10 @@ void Profile::draw_trouble(Random &r)
 		persistent.op = static_cast<HostOp>(r.below(6));
 		persistent.error = persistent_errors[r.below(11)];
 		// After EINTR core asks again without a pause: that must not last.
-		const Time longest = persistent.error == errno_intr ? 20 * ms : 3 * second;
+		// For want of memory it asks for some ten seconds before it gives up.
+		const Time longest = persistent.error == errno_intr    ? 20 * ms
+				     : persistent.error == errno_nomem ? 20 * second
+								       : 3 * second;
 		persistent.until = persistent.from + r.below(longest);
 	}
 	faults = r.percent(12);

@@ -27,7 +27,7 @@ const char *host_op_name(HostOp op)
 
 bool Tag::handed_all() const
 {
-	return statuses || (op == UBD_OP_FLUSH ? sync_handed : handed == bytes);
+	return statuses || memory_errors > max_memory_pauses || (op == UBD_OP_FLUSH ? sync_handed : handed == bytes);
 }
 
 void Tag::make_memory(const Profile &p, Random &random)

@@ -14,6 +14,9 @@
 namespace ubd::sim
 {
 
+// How often core asks again for an operation that the host had no memory for.
+inline constexpr u32 max_memory_pauses = 16;
+
 struct Tag {
 	ubd_request rq{}; // first: core gives back a pointer to it
 	u32 index = 0;
@@ -38,6 +41,7 @@ struct Tag {
 	u64 handed = 0; // bytes that the engine was given for the first time
 	bool sync_handed = false;
 	u32 statuses = 0; // bits of the ubd_status that its final errors mean
+	u32 memory_errors = 0; // ENOMEM of its operations
 	bool after_loss = false; // came when durability was lost already
 
 	u64 sectors() const { return bytes / sector_bytes; }

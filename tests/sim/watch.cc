@@ -210,6 +210,11 @@ void Watch::note_error(const Held &h, int error)
 	if (error == errno_intr || error == errno_again || error == errno_canceled)
 		return;
 	world_.progressed();
+	// Tried again, but not for ever: World::check_status() knows how often.
+	if (error == errno_nomem && h.op != HostOp::sync) {
+		h.tag->memory_errors++;
+		return;
+	}
 	const bool cannot = (h.op == HostOp::punch || h.op == HostOp::zero) &&
 			    (error == errno_opnotsupp || error == errno_nosys);
 	if (cannot && h.op == HostOp::punch)

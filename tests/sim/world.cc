@@ -304,6 +304,7 @@ void World::send(Tag &tag, bool last)
 	tag.handed = 0;
 	tag.sync_handed = false;
 	tag.statuses = 0;
+	tag.memory_errors = 0;
 	tag.after_loss = watch_.durability_lost();
 	if (!busy_++)
 		progressed();

@@ -136,6 +136,41 @@ UBD_CASE(again_is_tried_after_a_pause)
 }
 
 // Others are served while one waits for its next try.
+// The host has no memory for an operation: it is asked again, but not for ever.
+UBD_CASE(no_memory_on_the_host)
+{
+	for (u8 op : each(op_read, op_write, u8(HostOp::write_sync), u8(HostOp::punch), u8(HostOp::zero))) {
+		CHECK(judge(HostOp(op), errno_nomem) == Verdict::retry_bounded);
+		static constexpr u8 of[] = { UBD_OP_READ,  UBD_OP_WRITE,        UBD_OP_WRITE,
+					     UBD_OP_FLUSH, UBD_OP_WRITE_ZEROES, UBD_OP_WRITE_ZEROES };
+		const u8 flags = op == u8(HostOp::write_sync) ? UBD_RQ_FUA
+				 : op == u8(HostOp::zero)     ? UBD_RQ_NOUNMAP
+							      : 0;
+		for (u64 times : each(1ull, 16ull, 17ull, for_ever)) {
+			Fixture f;
+			World &w = *f;
+			w.engine.script(op, -errno_nomem, times);
+			FakeRequest &r = w.send_new(of[op], 8, 4096, flags);
+			CHECK_EQ(r.ended, 0);
+			CHECK(w.settle());
+			CHECK_EQ(r.ended, 1);
+			CHECK_EQ(r.status(), times > 16 ? UBD_STATUS_IOERR : UBD_STATUS_OK);
+			CHECK_EQ(w.stats().chunks_retried, min<u64>(times, 16));
+			CHECK_EQ(log_lines(), times > 16 ? 1 : 0);
+			CHECK(times <= 16 || log_has("Cannot allocate memory (12); free memory on the host"));
+			// It is not this device that is broken.
+			w.engine.clear_script();
+			CHECK((w.send_new(UBD_OP_WRITE, 40, 8192).ok()));
+		}
+	}
+	// What was to be durable may be lost: no second try proves that it is not.
+	Fixture f;
+	World &w = *f;
+	w.engine.script(u8(HostOp::sync), -errno_nomem);
+	CHECK_EQ((w.send_new(UBD_OP_FLUSH, ~0ull, 0).status()), UBD_STATUS_IOERR);
+	CHECK_EQ((w.send_new(UBD_OP_WRITE, 40, 8192).status()), UBD_STATUS_IOERR);
+}
+
 UBD_CASE(a_pause_holds_up_nobody_else)
 {
 	Fixture f;
@@ -542,6 +577,7 @@ const ubd_test_case ubd_suite_errors[] = {
 	UBD_ENTRY(interrupted_operations),
 	UBD_ENTRY(interrupted_for_ever),
 	UBD_ENTRY(again_is_tried_after_a_pause),
+	UBD_ENTRY(no_memory_on_the_host),
 	UBD_ENTRY(a_pause_holds_up_nobody_else),
 	UBD_ENTRY(cancelled_operations_are_tried_again),
 	UBD_ENTRY(status_of_errors),

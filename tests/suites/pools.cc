@@ -246,6 +246,42 @@ UBD_CASE(random_refusals)
 	}
 }
 
+// What is said of the memory is what is used of it.
+UBD_CASE(the_account_of_memory)
+{
+	Fixture f;
+	World &w = *f;
+	auto account = [&](u64 depth) {
+		ubd_memory m{};
+		m.fixed = 1000000;
+		m.depth = depth;
+		m.headers_kept = 5;
+		m.chunks_kept = 7;
+		w.queue.account(m);
+		return m;
+	};
+	const u64 header = sizeof(Header), chunk = sizeof(Chunk);
+	CHECK_EQ(account(10).at_rest, 1000000 + UBD_POOL_MIN * (header + chunk));
+	CHECK_EQ(account(10).now, 1000000 + 5 * header + 7 * chunk);
+	// The ring takes 64 chunks, and no more requests than that and one begin.
+	CHECK_EQ(account(10).at_most, 1000000 + (UBD_POOL_MIN + 10) * header + (UBD_POOL_MIN + 64) * chunk);
+	CHECK_EQ(account(500).at_most, 1000000 + (UBD_POOL_MIN + 65) * header + (UBD_POOL_MIN + 64) * chunk);
+	w.engine.hold = true;
+	w.send_new(UBD_OP_READ, 0, 128 * 512, 0, 512); // two chunks
+	w.send_new(UBD_OP_READ, 300, 512);
+	CHECK_EQ(w.stats().begun, 2);
+	CHECK_EQ(account(10).now, 1000000 + (5 + 2) * header + (7 + 3) * chunk);
+	// The reserve is part of what is fixed.
+	w.k.headers.limit = w.k.chunks.limit = 0;
+	w.send_new(UBD_OP_READ, 300, 512);
+	CHECK_EQ(w.stats().begun, 3);
+	CHECK_EQ(account(10).now, 1000000 + (5 + 2) * header + (7 + 3) * chunk);
+	CHECK(w.settle());
+	CHECK_EQ(w.stats().begun, 0);
+	CHECK_EQ(w.stats().max_begun, 3);
+	CHECK_EQ(account(10).now, 1000000 + 5 * header + 7 * chunk);
+}
+
 } // namespace
 
 const ubd_test_case ubd_suite_pools[] = {
@@ -260,5 +296,6 @@ const ubd_test_case ubd_suite_pools[] = {
 	UBD_ENTRY(reserve_stays_taken_over_a_retry),
 	UBD_ENTRY(durable_zeroes_allocate_once),
 	UBD_ENTRY(random_refusals),
+	UBD_ENTRY(the_account_of_memory),
 	{ nullptr, nullptr },
 };

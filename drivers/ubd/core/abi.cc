@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The C names of core's functions, for kernel/. Contexts are those of the
- * functions that they call.
+ * The C names of core's functions, for kernel/.
+ *
+ * Context: that of the function of Queue that each calls, see queue.cc.
  */
 #include "queue.hh"
 
@@ -53,6 +54,11 @@ bool ubd_queue_timeout(ubd_queue *q, ubd_request *rq, ubd_u64 ms)
 void ubd_queue_stats(ubd_queue *q, ubd_stats *out)
 {
 	*out = queue(q).stats();
+}
+
+void ubd_queue_memory(ubd_queue *q, ubd_memory *m)
+{
+	queue(q).account(*m);
 }
 
 void ubd_queue_go_synchronous(ubd_queue *q)

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Words for the host's error numbers, since neither the kernel nor a
- * freestanding C++ has strerror(3). Any context, no lock.
+ * freestanding C++ has strerror(3).
+ *
+ * Context: any, no lock.
  */
 #include "base.hh"
 

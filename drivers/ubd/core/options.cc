@@ -1,4 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The parser of the command line.
+ *
+ * Context: any, no lock, no memory but the caller's.
+ */
 #include "options.hh"
 
 namespace ubd

@@ -1,4 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Tables of what errors mean.
+ *
+ * Context: any, no lock.
+ */
 #include "policy.hh"
 
 namespace ubd
@@ -12,6 +17,9 @@ Verdict judge(HostOp op, int error)
 	case errno_again:
 	case errno_canceled: // only we cancel, and only to get it moving again
 		return Verdict::retry_later;
+	case errno_nomem:
+		// A shortage passes. But who lost write-back for it is not asked twice.
+		return op == HostOp::sync ? Verdict::fail : Verdict::retry_bounded;
 	case errno_opnotsupp:
 	case errno_nosys:
 		return op == HostOp::punch || op == HostOp::zero ? Verdict::unsupported : Verdict::fail;

@@ -14,6 +14,7 @@ namespace ubd
 enum class Verdict : u8 {
 	retry_now, // a signal came between
 	retry_later, // the host is short of something
+	retry_bounded, // the same, and after some pauses it is the end
 	unsupported, // the file system cannot do this operation
 	fail,
 };

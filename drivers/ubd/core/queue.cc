@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The queue's functions. Those that are private run under the queue lock in
- * atomic context, with the exceptions that Guard names.
+ * The queue's functions.
+ *
+ * Context: under the queue lock, interrupts off, unless a function says
+ * otherwise. Nothing here sleeps, waits or allocates, but for the two pools'
+ * atomic allocations.
  */
 #include "queue.hh"
 
@@ -18,6 +21,8 @@ constexpr u32 first_backoff_ms = 10;
 constexpr u32 last_backoff_ms = 1000;
 // Chunks tried again within one serve() before a pause is made.
 constexpr u32 max_immediate_retries = 64;
+// Pauses for an operation that the host has no memory for: some ten seconds.
+constexpr u8 max_memory_pauses = 16;
 
 // In synchronous mode: waits of 100 ms in which nothing came, since something
 // was done.
@@ -33,6 +38,7 @@ constexpr u64 sectors(ByteCount n)
 /*
  * The queue lock for a scope. When the scope ends, ends the requests that were
  * completed in it - outside the lock, and by one owner at a time.
+ * Context: any, no lock held.
  */
 class Queue::Guard {
 public:
@@ -58,6 +64,7 @@ private:
 	unsigned long flags_;
 };
 
+// Context: any that may submit: process or softirq; no lock held.
 void Queue::enqueue(Request &rq, bool last)
 {
 	Guard guard(*this);
@@ -74,12 +81,14 @@ void Queue::enqueue(Request &rq, bool last)
 		serve(Reaper::submitter);
 }
 
+// Context: as enqueue().
 void Queue::commit()
 {
 	Guard guard(*this);
 	serve(Reaper::submitter);
 }
 
+// Context: interrupt, no lock held.
 void Queue::interrupt()
 {
 	Guard guard(*this);
@@ -89,6 +98,7 @@ void Queue::interrupt()
 	serve(Reaper::interrupt);
 }
 
+// Context: softirq, no lock held.
 u64 Queue::timer()
 {
 	Guard guard(*this);
@@ -104,6 +114,7 @@ u64 Queue::timer()
 	return stats_.missed_wakeups - before;
 }
 
+// Context: process (the block layer's timeout work), no lock held.
 bool Queue::timeout(Request &rq, u64 ms)
 {
 	Guard guard(*this);
@@ -136,6 +147,7 @@ bool Queue::timeout(Request &rq, u64 ms)
 	return !rq.done;
 }
 
+// Context: process, no lock held.
 void Queue::go_synchronous()
 {
 	Guard guard(*this);
@@ -143,14 +155,33 @@ void Queue::go_synchronous()
 	serve(Reaper::submitter);
 }
 
+// Context: process, no lock held.
 ubd_stats Queue::stats()
 {
 	Guard guard(*this);
 	ubd_stats s = stats_;
 	s.in_flight = in_flight_;
+	s.begun = begun_;
 	s.queued = next_ticket_ - served_;
 	s.completion_overflows = engine_.overflows();
 	return s;
+}
+
+/*
+ * Each request that is begun has a chunk, but for the one at the head: so there
+ * are no more headers than chunks and one. Context: process, no lock held.
+ */
+void Queue::account(ubd_memory &m)
+{
+	Guard guard(*this);
+	const u64 most_chunks = engine_.capacity();
+	const u64 most_headers = min<u64>(m.depth, most_chunks + 1);
+	const u64 from_pools = begun_ - header_reserved_;
+	const u64 chunks_from_pools = in_flight_ - chunk_reserved_;
+	auto sum = [&](u64 headers, u64 chunks) { return m.fixed + headers * sizeof(Header) + chunks * sizeof(Chunk); };
+	m.at_rest = sum(UBD_POOL_MIN, UBD_POOL_MIN);
+	m.now = sum(m.headers_kept + from_pools, m.chunks_kept + chunks_from_pools);
+	m.at_most = sum(UBD_POOL_MIN + most_headers, UBD_POOL_MIN + most_chunks);
 }
 
 /*
@@ -268,6 +299,9 @@ bool Queue::begin(Request &rq)
 	}
 	h->rq = &rq;
 	rq.header = h;
+	begun_++;
+	if (begun_ > stats_.max_begun)
+		stats_.max_begun = begun_;
 	return true;
 }
 
@@ -512,7 +546,10 @@ void Queue::complete_ok(Chunk &chunk, ByteCount done)
 
 void Queue::complete_error(Chunk &chunk, int error)
 {
-	switch (judge(chunk.op, error)) {
+	Verdict verdict = judge(chunk.op, error);
+	if (verdict == Verdict::retry_bounded)
+		verdict = ++chunk.pauses <= max_memory_pauses ? Verdict::retry_later : Verdict::fail;
+	switch (verdict) {
 	case Verdict::retry_now:
 		stats_.chunks_retried++;
 		return retry(chunk, ++retries_ > max_immediate_retries);
@@ -532,6 +569,7 @@ void Queue::complete_error(Chunk &chunk, int error)
 		}
 		fail(chunk, UBD_STATUS_NOTSUPP);
 		return finish_chunk(chunk);
+	case Verdict::retry_bounded: // was decided above
 	case Verdict::fail:
 		futile_waits_ = 0;
 		report(chunk, error);
@@ -681,6 +719,7 @@ Header *Queue::take_header()
 
 void Queue::put_header(Header &h)
 {
+	begun_--;
 	if (h.from_reserve)
 		header_reserved_ = false;
 	else

@@ -66,6 +66,8 @@ public:
 	// See ubd_queue_go_synchronous().
 	void go_synchronous();
 	ubd_stats stats();
+	// Completes the account of the memory that kernel/ began. Any context.
+	void account(ubd_memory &m);
 
 private:
 	enum class Reaper : u8 { submitter, interrupt, timer };
@@ -122,6 +124,7 @@ private:
 	u64 to_engine_ = 0; // prepare() calls ever made
 	u32 with_engine_ = 0; // prepared, and not yet back
 	u32 in_flight_ = 0; // chunks that exist: the engine has them, or they wait
+	u32 begun_ = 0; // headers that exist
 	u32 retries_ = 0; // immediate ones in this serve()
 	u32 timer_ms_ = 0; // what the timer is armed for; 0: it is not
 	u32 backoff_ms_ = 0; // pause before the host is asked again

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Bookkeeping of a chunk that the host transferred in part. Queue lock held,
- * atomic context.
+ * Bookkeeping of a chunk that the host transferred in part.
+ *
+ * Context: under the queue lock, interrupts off.
  */
 #include "request.hh"
 

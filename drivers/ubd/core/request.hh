@@ -69,6 +69,7 @@ struct Chunk {
 	bool from_reserve = false;
 	bool zero_pages = false; // writes zeros; its iovecs point at a buffer of them
 	bool cancelled = false; // the host was asked to give it back
+	u8 pauses = 0; // made because the host had no memory
 	bool cut = false; // a test wants its transfer to be short,
 	int injected = 0; // or to fail with this errno
 	ByteOffset offset; // in the file

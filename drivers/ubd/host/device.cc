@@ -1,4 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Putting a device together, and the C names of that.
+ *
+ * Context: process, may sleep, under kernel/'s device mutex, unless a function
+ * says otherwise.
+ */
 #include "device.hh"
 
 #include <signal.h>
@@ -98,6 +104,8 @@ void Device::info(ubd_device_info &out) const
 	out.serial = serial_;
 	out.mode = sync_ ? "writethrough" : "writeback";
 	out.engine = engine_.name();
+	out.guest_bytes = sizeof(*this);
+	out.host_bytes = engine_.host_bytes();
 }
 
 } // namespace ubd

@@ -1,4 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Opening, checking, measuring and locking a host file.
+ *
+ * Context: process, may sleep, under kernel/'s device mutex.
+ */
 #include "file.hh"
 
 #include <fcntl.h>

@@ -1,4 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The relay's two sides.
+ *
+ * Context: process, may sleep, under kernel/'s device mutex, unless a function
+ * says otherwise. "In the helper" is outside the kernel altogether: a host
+ * process of its own on the same memory, which takes no lock of the kernel's
+ * and makes only direct system calls.
+ */
 #include "relay.hh"
 
 #include <fcntl.h>
@@ -87,7 +95,7 @@ enum HelperFd : int {
 	helper_fds,
 };
 
-// Moves these to the numbers above and closes all others.
+// In the helper: moves these to the numbers above and closes all others.
 bool keep_only(int (&fds)[helper_fds])
 {
 	// First out of the way of each other, then down.
@@ -131,13 +139,14 @@ void unlock_all(Relay &r)
 			(void)sys::call(SYS_fcntl, copy - 1, F_OFD_SETLK, sys::arg(&lock));
 }
 
+// In the helper.
 void set_state(Relay &r, RelayState state)
 {
 	__atomic_store_n(&r.state, state, __ATOMIC_SEQ_CST);
 	(void)sys::call(SYS_futex, sys::arg(&r.state), FUTEX_WAKE, 1);
 }
 
-// Epoll of all the helper's descriptors; negative on failure.
+// In the helper: epoll of all its descriptors; negative on failure.
 int watch_all()
 {
 	int poll = static_cast<int>(sys::call(SYS_epoll_create1, EPOLL_CLOEXEC));
@@ -152,7 +161,7 @@ int watch_all()
 	return poll;
 }
 
-// Relays until the process is gone, or another program.
+// In the helper: relays until the process is gone, or another program.
 int relay_loop(Relay &r, int poll)
 {
 	for (;;) {
@@ -178,7 +187,7 @@ int relay_loop(Relay &r, int poll)
 	}
 }
 
-// The helper's whole life. Runs on its own stack, in the memory of the UML
+// In the helper: its whole life. Runs on its own stack, in the memory of the UML
 // process, with every signal blocked. Returns to clone's caller, who exits.
 int relay_main(void *argument)
 {
@@ -437,6 +446,7 @@ void ubd_relay_release(ubd_u32 slot)
 	send_order(*the_relay, slot, -1);
 }
 
+// Context: interrupt.
 void ubd_relay_ack()
 {
 	ubd_u64 count;

@@ -3,6 +3,8 @@
  * What Debian's liburing.a and the compiler ask of a C library, in a module
  * that has none. liburing allocates only in functions that the module does not
  * call (its probe and its combined constructor).
+ *
+ * Context: any for what ends the kernel; process, may sleep, for the allocator.
  */
 #include "sys.hh"
 

@@ -1,4 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The engine's functions.
+ *
+ * Context: under the queue lock, interrupts off, unless a function says
+ * otherwise. The host calls made there do not block, but wait().
+ */
 #include "uring.hh"
 
 #include <fcntl.h>
@@ -27,6 +33,7 @@ Error to_error(int result)
 
 } // namespace
 
+// Context: process, may sleep, no lock held.
 Error UringEngine::open(u32 depth, int wake_fd, const int *fds, u32 files, int sync_fd)
 {
 	UBD_ASSERT(files <= max_files);
@@ -54,6 +61,7 @@ Error UringEngine::open(u32 depth, int wake_fd, const int *fds, u32 files, int s
 	return to_error(n);
 }
 
+// Context: process, may sleep, no lock held.
 void UringEngine::close()
 {
 	if (!opened_)
@@ -177,6 +185,12 @@ bool UringEngine::cancel(Chunk &chunk)
 	return true;
 }
 
+// Both rings are one mapping.
+u64 UringEngine::host_bytes() const
+{
+	return ring_.sq.ring_sz + *ring_.sq.kring_entries * sizeof(io_uring_sqe);
+}
+
 bool UringEngine::file_removed() const
 {
 	// From what the host has cached: a file server that hangs must not stop us.
@@ -186,6 +200,7 @@ bool UringEngine::file_removed() const
 	       st.stx_nlink == 0;
 }
 
+// Context: under the queue lock, at reboot only; blocks the host thread.
 void UringEngine::wait()
 {
 	// A ring is readable when it has completions, or work that will make some.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * blk-mq: makes a disk of an opened device, and passes requests to its queue.
+ *
+ * Context: process, may sleep, unless a function says otherwise.
  */
 #define pr_fmt(fmt) "ubd: " fmt
 
@@ -32,6 +34,7 @@ static struct ubd_disk *disk_of(struct request_queue *q)
 	return q->queuedata;
 }
 
+/* Context: that of ubd_queue_rq(). */
 static bool fill_request(struct ubd_request *r, struct request *rq)
 {
 	struct req_iterator *at = (struct req_iterator *)&r->cursor;
@@ -68,7 +71,7 @@ static bool fill_request(struct ubd_request *r, struct request *rq)
 	return true;
 }
 
-/* Atomic context (no BLK_MQ_F_BLOCKING): never sleeps, always accepts. */
+/* Context: atomic (no BLK_MQ_F_BLOCKING): never sleeps, always accepts. */
 static blk_status_t ubd_queue_rq(struct blk_mq_hw_ctx *hctx, const struct blk_mq_queue_data *bd)
 {
 	struct ubd_disk *d = disk_of(hctx->queue);
@@ -80,11 +83,13 @@ static blk_status_t ubd_queue_rq(struct blk_mq_hw_ctx *hctx, const struct blk_mq
 	return BLK_STS_OK;
 }
 
+/* Context: atomic. */
 static void ubd_commit_rqs(struct blk_mq_hw_ctx *hctx)
 {
 	ubd_queue_commit(disk_of(hctx->queue)->kq.queue);
 }
 
+/* Context: process (the block layer's timeout work), may not wait for requests. */
 static enum blk_eh_timer_return ubd_timeout(struct request *rq)
 {
 	struct ubd_disk *d = disk_of(rq->q);
@@ -396,7 +401,17 @@ void ubd_disk_remove(struct ubd_disk *d)
 	free_disk(d);
 }
 
-/* Interrupt context. */
+void ubd_disk_memory(struct ubd_disk *d, struct ubd_memory *m)
+{
+	m->depth = d->tag_set.queue_depth;
+	m->fixed = sizeof(*d) + d->info.guest_bytes +
+		   m->depth * ALIGN(sizeof(struct request) + d->tag_set.cmd_size, cache_line_size());
+	m->headers_kept = READ_ONCE(d->kq.headers.curr_nr);
+	m->chunks_kept = READ_ONCE(d->kq.chunks.curr_nr);
+	ubd_queue_memory(d->kq.queue, m);
+}
+
+/* Context: interrupt. */
 void ubd_disks_interrupt(void)
 {
 	struct ubd_disk *d;
@@ -406,7 +421,7 @@ void ubd_disks_interrupt(void)
 	rcu_read_unlock();
 }
 
-/* Atomic or process context, at reboot. */
+/* Context: process, at reboot. */
 void ubd_disks_go_synchronous(void)
 {
 	struct ubd_disk *d;

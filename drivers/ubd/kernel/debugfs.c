@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * What a queue counted, in debugfs: ubd/<disk>/stats. In builds with faults on
- * demand also ubd/<disk>/fault, see core/fault.hh. Process context.
+ * demand also ubd/<disk>/fault, see core/fault.hh.
+ *
+ * Context: process, may sleep.
  */
 #include <linux/debugfs.h>
 #include <linux/module.h>
@@ -22,6 +24,17 @@ static void show_ops(struct seq_file *m, const struct ubd_stats *s)
 		if (i != UBD_OP_FLUSH)
 			seq_printf(m, "%s_bytes %llu\n", names[i], s->bytes[i]);
 	}
+}
+
+static void show_memory(struct seq_file *m, struct ubd_disk *d)
+{
+	struct ubd_memory memory;
+
+	ubd_disk_memory(d, &memory);
+	seq_printf(m, "memory_at_rest %llu\n", memory.at_rest);
+	seq_printf(m, "memory_now %llu\n", memory.now);
+	seq_printf(m, "memory_at_most %llu\n", memory.at_most);
+	seq_printf(m, "memory_of_host %llu\n", d->info.host_bytes);
 }
 
 static int stats_show(struct seq_file *m, void *unused)
@@ -55,8 +68,11 @@ static int stats_show(struct seq_file *m, void *unused)
 	SHOW(completion_overflows);
 	SHOW(max_in_flight);
 	SHOW(in_flight);
+	SHOW(max_begun);
+	SHOW(begun);
 	SHOW(queued);
 #undef SHOW
+	show_memory(m, d);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(stats);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The kernel services that core asks for, one small function each. Contexts
- * are stated in include/ubd/abi.h.
+ * The kernel services that core asks for, one small function each.
+ *
+ * Context: any, unless a function says otherwise.
  */
 #define pr_fmt(fmt) "ubd: " fmt
 
@@ -19,6 +20,7 @@
 static struct kmem_cache *header_cache;
 static struct kmem_cache *chunk_cache;
 
+/* Context: process, may sleep. */
 int ubd_glue_init(void)
 {
 	header_cache = kmem_cache_create("ubd_header", ubd_header_bytes(), 0, 0, NULL);
@@ -29,6 +31,7 @@ int ubd_glue_init(void)
 	return -ENOMEM;
 }
 
+/* Context: process, may sleep. */
 void ubd_glue_exit(void)
 {
 	kmem_cache_destroy(header_cache);
@@ -37,6 +40,7 @@ void ubd_glue_exit(void)
 	chunk_cache = NULL;
 }
 
+/* Context: softirq. */
 static void kqueue_timer(struct timer_list *t)
 {
 	struct ubd_kqueue *k = container_of(t, struct ubd_kqueue, timer);
@@ -45,7 +49,7 @@ static void kqueue_timer(struct timer_list *t)
 		ubd_check_relay();
 }
 
-/* Process context: the queue's limits may be changed. */
+/* Context: process (a work item): the queue's limits may be changed. */
 static void kqueue_limits_work(struct work_struct *work)
 {
 	struct ubd_kqueue *k = container_of(work, struct ubd_kqueue, limits_work);
@@ -54,6 +58,7 @@ static void kqueue_limits_work(struct work_struct *work)
 		blk_queue_disable_discard(k->disk->queue);
 }
 
+/* Context: process, may sleep. */
 int ubd_kqueue_init(struct ubd_kqueue *k)
 {
 	int err;
@@ -72,6 +77,7 @@ int ubd_kqueue_init(struct ubd_kqueue *k)
 	return 0;
 }
 
+/* Context: process, may sleep; no request is left. */
 void ubd_kqueue_exit(struct ubd_kqueue *k)
 {
 	timer_delete_sync(&k->timer);
@@ -95,27 +101,36 @@ void ubd_k_unlock(struct ubd_kqueue *k, unsigned long flags)
 	spin_unlock_irqrestore(&k->lock, flags);
 }
 
+/* Context: under the queue lock: atomic. */
 void *ubd_k_header_alloc(struct ubd_kqueue *k)
 {
+	lockdep_assert_held(&k->lock);
 	return mempool_alloc(&k->headers, UBD_GFP);
 }
 
+/* Context: under the queue lock. */
 void ubd_k_header_free(struct ubd_kqueue *k, void *header)
 {
 	mempool_free(header, &k->headers);
 }
 
+/* Context: under the queue lock: atomic. */
 void *ubd_k_chunk_alloc(struct ubd_kqueue *k)
 {
+	lockdep_assert_held(&k->lock);
 	return mempool_alloc(&k->chunks, UBD_GFP);
 }
 
+/* Context: under the queue lock. */
 void ubd_k_chunk_free(struct ubd_kqueue *k, void *chunk)
 {
 	mempool_free(chunk, &k->chunks);
 }
 
-/* Guest memory is host memory, physically contiguous means contiguous. */
+/*
+ * Guest memory is host memory, physically contiguous means contiguous.
+ * Context: under the queue lock.
+ */
 u32 ubd_k_map(struct ubd_request *rq, struct ubd_iovec *iov, u32 max_iovs, u64 max_bytes, u64 *bytes)
 {
 	struct req_iterator *at = (struct req_iterator *)&rq->cursor;
@@ -173,9 +188,12 @@ static blk_status_t to_blk_status(u8 status)
 	}
 }
 
+/* Context: any, without the queue lock: what waits for these requests runs here. */
 void ubd_k_end_requests(struct ubd_kqueue *k, struct ubd_request *list)
 {
 	DEFINE_IO_COMP_BATCH(iob);
+
+	lockdep_assert_not_held(&k->lock);
 
 	while (list) {
 		struct ubd_request *r = list;
@@ -190,6 +208,7 @@ void ubd_k_end_requests(struct ubd_kqueue *k, struct ubd_request *list)
 		iob.complete(&iob);
 }
 
+/* Context: under the queue lock. */
 void ubd_k_arm_timer(struct ubd_kqueue *k, u32 ms)
 {
 	mod_timer(&k->timer, jiffies + max(1UL, msecs_to_jiffies(ms)));
@@ -243,16 +262,19 @@ void ubd_k_assert_failed(const char *what, const char *file, int line)
 	BUG();
 }
 
+/* Context: process, may sleep. */
 void *ubd_k_zalloc(size_t bytes)
 {
 	return kvzalloc(bytes, GFP_KERNEL);
 }
 
+/* Context: process, may sleep. */
 void ubd_k_free(void *p)
 {
 	kvfree(p);
 }
 
+/* Context: process, sleeps. */
 void ubd_k_sleep_ms(u32 ms)
 {
 	msleep(ms);

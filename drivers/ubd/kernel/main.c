@@ -6,6 +6,8 @@
  * kernel's (unless the kernel's own ubd driver has taken that), and from the
  * parameter device=. One that cannot be opened leaves its message and harms no
  * other.
+ *
+ * Context: process, may sleep, unless a function says otherwise.
  */
 #define pr_fmt(fmt) "ubd: " fmt
 
@@ -162,6 +164,7 @@ static void take_device_words(struct option_scratch *s)
 	}
 }
 
+/* Context: interrupt. */
 static irqreturn_t wake_interrupt(int irq, void *unused)
 {
 	ubd_relay_ack();
@@ -206,6 +209,7 @@ static void revive_relay(struct work_struct *unused)
 }
 static DECLARE_WORK(revive_work, revive_relay);
 
+/* Context: any. */
 void ubd_check_relay(void)
 {
 	schedule_work(&revive_work);

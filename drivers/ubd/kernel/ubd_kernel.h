@@ -69,6 +69,7 @@ void ubd_disk_remove(struct ubd_disk *d);
 extern struct list_head ubd_disks;
 void ubd_disks_interrupt(void);
 void ubd_disks_go_synchronous(void);
+void ubd_disk_memory(struct ubd_disk *d, struct ubd_memory *m);
 
 /* debugfs.c */
 void ubd_debugfs_init(void);
