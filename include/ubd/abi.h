@@ -119,7 +119,7 @@ struct ubd_request {
 	ubd_u8 flags;
 	ubd_u8 status;
 
-	ubd_u8 served; /* its last chunk was prepared */
+	ubd_u8 served; /* its last chunk was prepared; for who watches */
 	ubd_u8 done; /* to be ended, or ended */
 	ubd_u64 ticket;
 	struct ubd_request *next;

@@ -53,8 +53,6 @@ public:
 	virtual bool file_removed() const = 0;
 
 	virtual const char *name() const = 0;
-	// Memory of the host that it takes for itself, bytes.
-	virtual u64 host_bytes() const { return 0; }
 
 protected:
 	~Engine() = default;

@@ -92,7 +92,7 @@ void Queue::commit()
 void Queue::interrupt()
 {
 	Guard guard(*this);
-	if (!in_flight_ && later_.empty() && fifo_.empty())
+	if (!in_flight_ && fifo_.empty())
 		return;
 	stats_.interrupts++;
 	serve(Reaper::interrupt);
@@ -606,7 +606,7 @@ void Queue::retry(Chunk &chunk, bool later)
 void Queue::finish_chunk(Chunk &chunk)
 {
 	Header &h = *chunk.header;
-	bool last = h.all_prepared && h.rq->served && h.chunks == &chunk && !chunk.sibling_next;
+	bool last = h.all_prepared && h.chunks == &chunk && !chunk.sibling_next;
 	if (last && h.sync_pending && h.status == UBD_STATUS_OK && sync_failed_)
 		h.status = UBD_STATUS_IOERR;
 	if (last && h.sync_pending && h.status == UBD_STATUS_OK) {

@@ -44,7 +44,8 @@ public:
 	u32 overflows() const override { return *ring_.cq.koverflow; }
 	bool file_removed() const override;
 	const char *name() const override { return "io_uring"; }
-	u64 host_bytes() const override;
+	// Memory of the host that the rings take, bytes.
+	u64 host_bytes() const;
 
 private:
 	static constexpr u32 max_files = 2;
