@@ -1,0 +1,47 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# The memory that a device takes: what Documentation/design.md says, what the
+# statistics say, and what the guest's allocator says.
+. "$(dirname "$0")/lib.sh"
+
+test_formula() {
+	image a.img 64M >/dev/null
+	noise a.img 64
+	guest one "ubd0=$work/a.img" <<-'EOF'
+		# slab CACHE: objects, and bytes of each
+		slab() {
+			awk -v name="$1" '$1 == name { print $2, $4; found = 1 } END { exit !found }' /proc/slabinfo
+		}
+		for depth in 2 32 128; do
+			load queue_depth=$depth
+			rest=$(stat_of ubda memory_at_rest)
+			most=$(stat_of ubda memory_at_most)
+			same "memory now, at rest" "$(stat_of ubda memory_now)" "$rest"
+			read -r chunks chunk_bytes < <(slab ubd_chunk)
+			read -r headers header_bytes < <(slab ubd_header)
+			# 8 of each in the pools; at most a chunk for each place in the rings, and a header for each of these.
+			same "at most, less at rest" $((most - rest)) $((depth * (chunk_bytes + header_bytes)))
+			echo "depth $depth: $rest bytes at rest, $most at most, $(stat_of ubda memory_of_host) of the host;" \
+				"$chunks chunks of $chunk_bytes, $headers headers of $header_bytes"
+			fio --thread --filename=/dev/ubda --direct=1 --rw=randwrite --bs=256k --size=64M --ioengine=libaio \
+				--iodepth=256 --runtime=2 --time_based --eta=never --name=load --output=$work/fio.out &
+			seen=0
+			while kill -0 $! 2>/dev/null; do
+				now=$(stat_of ubda memory_now)
+				[ "$now" -le "$most" ] || die "$now bytes in use, $most at most"
+				[ "$now" -le "$seen" ] || seen=$now
+			done
+			wait $!
+			echo "depth $depth: up to $seen bytes seen in use, $(stat_of ubda max_in_flight) chunks in flight"
+			[ "$seen" -gt "$rest" ] || die 'nothing was seen in use'
+			[ "$(stat_of ubda max_in_flight)" -le "$depth" ] || die 'more in flight than fits'
+			[ "$(stat_of ubda max_begun)" -le "$depth" ] || die 'more requests begun than there are'
+			same "memory now, at rest again" "$(stat_of ubda memory_now)" "$rest"
+			unload
+			! grep -q '^ubd_' /proc/slabinfo || die 'a cache is left'
+		done
+	EOF
+}
+
+run_tests "$@"
