@@ -59,6 +59,9 @@ typedef unsigned long long ubd_u64;
 /* A file name as messages show it, with its NUL: a log line holds no more. */
 #define UBD_SHOWN_MAX 200
 
+/* What is written to a device's file `fault`, or read from it, at most. */
+#define UBD_FAULT_TEXT_MAX 2048
+
 /* iovecs that one chunk descriptor holds */
 #define UBD_CHUNK_IOVS 64
 
@@ -248,6 +251,16 @@ void ubd_k_sleep_ms(ubd_u32 ms);
 /* True if device interrupts and request submission share one CPU. */
 bool ubd_k_one_cpu(void);
 
+#ifdef UBD_FAULTS
+/*
+ * Calls ubd_device_fault_timer() once, that many milliseconds from now or a
+ * little earlier; replaces what was armed before. Queue lock held.
+ */
+void ubd_k_arm_fault_timer(struct ubd_kqueue *k, ubd_u32 ms);
+/* Since any time in the past; goes on with interrupts off. Any context. */
+ubd_u64 ubd_k_now_ms(void);
+#endif
+
 /* -- implemented in C++ --------------------------------------------------- */
 
 size_t ubd_header_bytes(void);
@@ -319,8 +332,13 @@ struct ubd_queue *ubd_device_queue(struct ubd_device *d);
 bool ubd_device_same_file(struct ubd_device *d, const char *path);
 /* No request may be queued or in flight. Process context, sleeps. */
 void ubd_device_close(struct ubd_device *d);
-/* Test hook of debug builds; returns an errno. See core/fault.hh. */
+#ifdef UBD_FAULTS
+/* Faults on demand, see core/fault.hh. Any context; the first returns an errno. */
 int ubd_device_set_fault(struct ubd_device *d, const char *text, size_t bytes);
+void ubd_device_show_fault(struct ubd_device *d, char *to, size_t bytes);
+/* Softirq context. */
+void ubd_device_fault_timer(struct ubd_device *d);
+#endif
 
 /* The host process's command line, NUL-separated; returns bytes or -errno. */
 long ubd_host_read_cmdline(char *to, size_t bytes);

@@ -285,16 +285,194 @@ test_reboot_with_hanging_host() {
 	expect_log one 'ubda: .*(has not ended|still with the host|hang)'
 }
 
+# A disk that is slow now and then: nobody else waits, what is late is announced
+# like any other completion, and it is the right data.
+test_delay() {
+	two_disks
+	guest one "ubd0=$work/a.img" "ubd1=$work/b.img" <<-'EOF'
+		load
+		since_boot() { # in units of 10 ms
+			cut -d ' ' -f 1 /proc/uptime | tr -d .
+		}
+		hits() {
+			sed -n '1s/.*: hit \([0-9]*\) of .*/\1/p' $stats_dir/ubda/fault
+		}
+		fault ubda 'read delay=3000 times=2'
+		began=$(since_boot)
+		dd if=/dev/ubda of=$work/one bs=64k count=1 skip=64 iflag=direct status=none &
+		one=$!
+		dd if=/dev/ubda of=$work/two bs=4k count=1 skip=3 iflag=direct status=none &
+		two=$!
+		until [ "$(hits)" = 2 ]; do
+			sleep 0.05
+		done
+		"$tool" pattern check /dev/ubda 0 32768 1
+		"$tool" pattern write /dev/ubda 16384 8192 2
+		"$tool" syncs /dev/ubda 3 sync
+		"$tool" pattern write /dev/ubdb 0 8192 3
+		wait $one
+		wait $two
+		# Less cannot have passed, however fast or slow all else was.
+		[ $(($(since_boot) - began)) -ge 299 ] || die 'nothing was late'
+		cmp $work/one <(dd if=$work/a.img bs=64k skip=64 count=1 status=none)
+		cmp $work/two <(dd if=$work/a.img bs=4k skip=3 count=1 status=none)
+		same held "$(tail -n 1 $stats_dir/ubda/fault)" 'held back: 0 dropped, 0 late'
+		# Longer than a request may take, and so with a cancel that comes to nothing.
+		echo 1000 >/sys/block/ubda/queue/io_timeout
+		fault ubda 'write delay=4000 times=1; sync delay=2500 times=1'
+		"$tool" pattern write /dev/ubda 0 8192 4
+		"$tool" syncs /dev/ubda 1 sync
+		[ "$(stat_of ubda timeouts)" -gt 0 ] || die 'no timeout was counted'
+		blockdev --flushbufs /dev/ubda
+		"$tool" pattern check /dev/ubda 8 8184 4
+		"$tool" pattern check /dev/ubda 16384 8192 2
+		# All of them a little, as on a slow disk.
+		fault ubda 'any delay=30'
+		fio --thread --verify=crc32c --verify_state_save=0 --filename=/dev/ubda --direct=1 --rw=randwrite \
+			--bsrange=512-64k --size=4M --ioengine=libaio --iodepth=32 --name=slow --output=$work/fio.out ||
+			die "$(tail -n 5 $work/fio.out)"
+		same errors "$(stat_of ubda errors)" 0
+		same 'in flight' "$(stat_of ubda in_flight)" 0
+		unload
+	EOF
+	expect_log one "ubda: $work/a.img: write of .* has not ended for"
+	expect_silent one 'ubdb: .*has not ended'
+}
+
+# By chance, and of several kinds at once; the same seed brings the same.
+test_chance() {
+	two_disks
+	guest one "ubd0=$work/a.img" <<-'EOF'
+		load
+		turn() { # TEXT RULES
+			fault ubda "$1"
+			fio --thread --verify=crc32c --verify_state_save=0 --filename=/dev/ubda --direct=1 --rw=randwrite \
+				--bsrange=512-64k --size=4M --ioengine=libaio --iodepth=32 --name=chance --fsync=50 \
+				--output=$work/fio.out || die "$(tail -n 5 $work/fio.out)"
+			cat $stats_dir/ubda/fault
+			# Each rule has hit some, and not all.
+			same "rules that hit with '$1'" "$(awk -F 'hit | of ' 'NF == 3 && $2 > 0 && $2 < $3' \
+				$stats_dir/ubda/fault | wc -l)" $2
+			same "errors with '$1'" "$(stat_of ubda errors)" 0
+			fault ubda off
+			same 'in flight' "$(stat_of ubda in_flight)" 0
+		}
+		turn 'any errno=11 chance=20' 1
+		[ "$(stat_of ubda chunks_retried)" -gt 0 ] || die 'nothing was tried again'
+		turn 'any errno=4 chance=10 seed=3; any short chance=20; any delay=40 chance=30; submit errno=16 chance=20' 4
+		[ "$(stat_of ubda chunks_continued)" -gt 0 ] || die 'no short transfer was continued'
+		[ "$(stat_of ubda submit_retries)" -gt 0 ] || die 'nothing was submitted again'
+		# Which reads of 80 fail is the seed's choice.
+		failing() {
+			local i
+
+			fault ubda "read errno=5 chance=20 seed=$1"
+			for i in {0..79}; do
+				dd if=/dev/ubda of=/dev/null bs=4k count=1 skip=$i iflag=direct status=none 2>$work/dd || echo $i
+			done
+			fault ubda off
+		}
+		failing 5 >$work/first
+		failing 5 >$work/again
+		failing 6 >$work/other
+		cmp $work/first $work/again
+		refused cmp -s $work/first $work/other
+		[ -s $work/first ] || die 'no read failed'
+		unload
+	EOF
+}
+
+# The module goes at once after its timer was armed, and not before what is late
+# has come.
+test_unload_with_delay() {
+	two_disks
+	guest one "ubd0=$work/a.img" <<-'EOF'
+		read_one() {
+			dd if=/dev/ubda of=$work/read bs=64k count=1 skip=64 iflag=direct status=none &
+			reader=$!
+			until grep -q 'hit 1 of' $stats_dir/ubda/fault; do
+				sleep 0.05
+			done
+		}
+		load
+		for text in 'read delay=60000 times=1' 'read drop times=1'; do
+			fault ubda "$text"
+			read_one
+			refused rmmod ubd
+			kill -KILL $reader
+			refused rmmod ubd
+			fault ubda off
+			wait $reader || true
+			# Its timer is armed still.
+			unload
+			load
+			"$tool" pattern check /dev/ubda 0 32768 1
+		done
+		fault ubda 'read delay=1500 times=1'
+		read_one
+		fault ubda off
+		wait $reader
+		unload
+		sleep 2
+		load
+		# What is late comes, and the end of the dd lets the module go.
+		fault ubda 'read delay=1000 times=1; any delay=20'
+		read_one
+		wait $reader
+		unload
+		cmp $work/read <(dd if=$work/a.img bs=64k skip=64 count=1 status=none)
+	EOF
+}
+
+# Before a reboot the late ones are waited for.
+test_reboot_with_delay() {
+	two_disks
+	image new 64K >/dev/null
+	"$tool" pattern write new 0 128 7
+	guest one "ubd0=$work/a.img" <<-'EOF'
+		load
+		if [ -e $work/second ]; then
+			"$tool" pattern check /dev/ubda 0 128 7
+			"$tool" pattern check /dev/ubda 128 32640 1
+			exit 0
+		fi
+		touch $work/second
+		fault ubda 'write delay=4000'
+		dd if=$work/new of=/dev/ubda bs=64k count=1 oflag=direct status=none &
+		until grep -q 'hit 1 of' $stats_dir/ubda/fault; do
+			sleep 0.05
+		done
+		"$tool" power restart
+	EOF
+	expect_silent one 'the host does not complete I/O'
+}
+
 # What is no rule is refused, and changes none.
 test_bad_fault_text() {
 	two_disks
 	guest one "ubd0=$work/a.img" <<-'EOF'
 		load
+		file=$stats_dir/ubda/fault
+		same 'no rules' "$(cat $file)" $'off\nheld back: 0 dropped, 0 late'
+		fault ubda 'read errno=5 after=1000000; write delay=70 chance=5 seed=2; sync short'
+		cat $file >$work/rules
+		same rules "$(cat $work/rules)" $'read errno=5 after=1000000: hit 0 of 0
+		write delay=70 chance=5 seed=2: hit 0 of 0
+		sync short: hit 0 of 0
+		held back: 0 dropped, 0 late'
 		for text in '' 'read' 'read errno=' 'read errno=0' 'read errno=5000' 'what errno=5' 'off on' \
-			'submit drop' 'read short every=0' "$(printf 'x%.0s' {1..200})"; do
+			'submit drop' 'read short every=0' 'read delay=' 'read delay=0' 'read drop delay=1' 'submit delay=1' \
+			'read short chance=0' 'read short chance=101' 'read short; off' \
+			"$(printf 'any short;%.0s' {1..9})" "$(printf 'x%.0s' {1..200})" "$(printf 'x%.0s' {1..5000})"; do
 			refused fault ubda "$text"
+			cmp $file $work/rules
 		done
+		# Each write replaces all: a shell that writes line by line is told so.
+		refused fault ubda $'any drop times=0\nany short times=0'
+		fault ubda "$(printf 'any short times=0;%.0s' {1..8})"
+		same 'eight rules' "$(grep -c 'any short times=0: hit' $file)" 8
 		"$tool" pattern check /dev/ubda 0 32768 1
+		same counted "$(grep -c 'any short times=0: hit 0 of [1-9]' $file)" 8
 		unload
 	EOF
 }

@@ -123,6 +123,15 @@ void World::arm_timer(u32 milliseconds)
 	TRACE("  timer in %u ms", milliseconds);
 }
 
+void World::LateTimer::arm(u64 milliseconds)
+{
+	w_.must_be_locked("the fault timer");
+	if (!milliseconds)
+		fail("the fault timer is armed for no time");
+	w_.fault_timer_at_ = w_.now_ + milliseconds * ms;
+	TRACE("  fault timer in %llu ms", milliseconds);
+}
+
 // Time passes in the host's calls: a little, so that what core tries again and
 // again without a pause sees the trouble end.
 void World::engine_called()
@@ -310,6 +319,8 @@ void World::check_idle()
 		fail("chunks are in flight, but the timer is not armed");
 	if (chunks.live() > s.in_flight || chunks.live() + 1 < s.in_flight)
 		fail("%llu in flight, but %zu chunks are in use", s.in_flight, chunks.live());
+	if (faults_.late() && fault_timer_at_ == never)
+		fail("%u completions are late, and nothing will bring them", faults_.late());
 	// What the documentation says a device takes at most.
 	if (s.max_begun > min<u64>(profile_.tags, profile_.capacity + 1))
 		fail("%llu requests were begun at a time, with %u tags and a capacity of %u", s.max_begun,

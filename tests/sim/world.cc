@@ -4,6 +4,7 @@
  */
 #include "world.hh"
 
+#include <stdio.h>
 #include <string.h>
 
 namespace ubd::sim
@@ -64,8 +65,8 @@ private:
 
 World::World(u64 seed)
 	: headers("header", ubd_header_bytes()), chunks("chunk", ubd_chunk_bytes()), random_(seed), profile_(random_),
-	  disk_(profile_, random_), ring_(*this, profile_, disk_, random_), faults_(ring_),
-	  watch_(*this, engine_of(profile_, ring_, faults_), disk_),
+	  disk_(profile_, random_), ring_(*this, profile_, disk_, random_), late_timer_(*this),
+	  faults_(ring_, late_timer_), watch_(*this, engine_of(profile_, ring_, faults_), disk_),
 	  queue_(&kernel_side, watch_, disk_, queue_config(profile_)), tags_(profile_.tags), users_(profile_.sectors)
 {
 	world = this;
@@ -128,6 +129,8 @@ u32 World::weight(Action a) const
 			if (t.active && t.timeout_at <= now_)
 				return 30;
 		return 0;
+	case Action::fault_timer:
+		return fault_timer_at_ <= now_ ? 30 : 0;
 	case Action::odd:
 		return 1;
 	default:
@@ -151,6 +154,8 @@ void World::act(Action a)
 		return timer();
 	case Action::timeout:
 		return timeout();
+	case Action::fault_timer:
+		return fault_timer();
 	case Action::odd:
 		return odd();
 	default:
@@ -169,6 +174,7 @@ Time World::next_event() const
 		t = min(t, submit_at_);
 	t = min(t, memory_changes_);
 	t = min(t, faults_off_);
+	t = min(t, fault_timer_at_);
 	for (const Tag &tag : tags_)
 		if (tag.active)
 			t = min(t, tag.timeout_at);
@@ -387,43 +393,84 @@ void World::odd()
 		commit();
 }
 
+// The host may go on being slow, but does go on.
 void World::go_synchronous()
 {
 	if (profile_.faults)
-		set_fault("off");
+		set_fault(random_.percent(50) ? "off" : "any delay=150 chance=30");
 	TRACE("from now on synchronous");
 	synchronous_ = true;
 	Entered entered(*this, true);
 	ubd_queue_go_synchronous(queue());
 }
 
-// As a write to the file `fault` in debugfs does it.
+// As ubd_device_fault_timer() does it.
+void World::fault_timer()
+{
+	TRACE("fault timer");
+	fault_timer_at_ = never;
+	locked_ = true;
+	faults_.expire();
+	locked_ = false;
+	Entered entered(*this, true);
+	ubd_queue_interrupt(queue());
+}
+
+// As a write to the file `fault` in debugfs does it. Some last until requests
+// time out.
 void World::set_fault(const char *text)
 {
-	FaultRule rule;
-	faults_off_ = strcmp(text, "off") ? now_ + random_.below(3 * second) : never;
-	if (Error e = FaultRule::parse(text, strlen(text), rule))
-		fail("fault rule \"%s\" was refused: %d", text, e.number);
+	FaultRules rules;
+	faults_off_ = strcmp(text, "off") ? now_ + random_.below((random_.percent(90) ? 3 : 60) * second) : never;
+	if (Error e = FaultRules::parse(text, strlen(text), rules))
+		fail("fault rules \"%s\" were refused: %d", text, e.number);
 	TRACE("fault: %s", text);
 	locked_ = true;
-	faults_.set(rule);
+	faults_.set(rules);
 	locked_ = false;
 	commit();
 }
 
+// Up to three rules.
 void World::random_fault()
+{
+	char text[400];
+	size_t used = 0;
+	for (u64 n = random_.spread(3); n; n--)
+		used += random_rule(text + used, sizeof(text) - used);
+	set_fault(text);
+}
+
+// Prints one, and a semicolon. Returns its length.
+size_t World::random_rule(char *to, size_t bytes)
 {
 	static constexpr const char *operations[] = { "any",  "read",  "write", "write_sync",
 						      "sync", "punch", "zero",  "submit" };
-	static constexpr const char *effects[] = { "errno=5",  "errno=28", "errno=4", "errno=11",
-						   "errno=95", "short",    "drop",    "errno=125" };
-	const u64 operation = random_.below(8), effect = random_.below(8);
-	const bool fails = effect < 5 || effect == 7;
-	char text[96];
-	ubd_k_snprintf(text, sizeof(text), "%s %s every=%llu times=%llu after=%llu", operations[operation],
-		       operation == 7 && !fails ? "errno=16" : effects[effect], random_.spread(4), random_.spread(20),
-		       random_.below(5));
-	set_fault(text);
+	static constexpr const char *effects[] = { "errno=5",  "errno=28",  "errno=4", "errno=11",
+						   "errno=95", "errno=125", "short",   "drop" };
+	const u64 operation = random_.below(8), effect = random_.below(10);
+	const bool submit = operation == 7, drop = effect == 7, late = effect > 7;
+	const u64 delay = random_.spread(random_.percent(80) ? 500 : 50000);
+	auto n = static_cast<size_t>(snprintf(to, bytes, "%s", operations[operation]));
+	auto put = [&](const char *key, u64 value) {
+		n += static_cast<size_t>(snprintf(to + n, bytes - n, " %s=%llu", key, value));
+	};
+	if (submit && effect > 5)
+		put("errno", errno_busy);
+	else if (late)
+		put("delay", delay);
+	else
+		n += static_cast<size_t>(snprintf(to + n, bytes - n, " %s", effects[effect]));
+	if (!submit && !drop && !late && random_.percent(20))
+		put("delay", delay);
+	if (random_.percent(50)) {
+		put("chance", random_.range(1, 99));
+		put("seed", random_.below(1000));
+	}
+	put("every", random_.spread(4));
+	put("times", random_.spread(20));
+	put("after", random_.below(5));
+	return n + static_cast<size_t>(snprintf(to + n, bytes - n, ";"));
 }
 
 // Something comes between where core has just released its lock: another

@@ -11,6 +11,7 @@
  *              the ring is full of what the host refuses, and the timer soon)
  *   depth      after a call with memory, the ring is full if anything is queued
  *   timer      it is armed while anything is in flight, for a second at most
+ *   late       what a fault on demand makes late, its timer will bring
  *   reboot     nothing is left in flight
  */
 #ifndef UBD_SIM_WORLD_HH
@@ -79,8 +80,29 @@ public:
 	Pool chunks;
 
 private:
-	enum class Action : u8 { submit, commit, host, interrupt, timer, timeout, odd, time_passes, count };
+	enum class Action : u8 {
+		submit,
+		commit,
+		host,
+		interrupt,
+		timer,
+		timeout,
+		fault_timer,
+		odd,
+		time_passes,
+		count
+	};
 	class Entered;
+	// The clock and the timer of faults on demand.
+	class LateTimer final : public FaultTimer {
+	public:
+		explicit LateTimer(World &w) : w_(w) {}
+		u64 now_ms() override { return w_.now_ / ms; }
+		void arm(u64 milliseconds) override;
+
+	private:
+		World &w_;
+	};
 
 	void step();
 	u32 weight(Action a) const;
@@ -99,8 +121,10 @@ private:
 	void timer();
 	void timeout();
 	void odd();
+	void fault_timer();
 	void set_fault(const char *text);
 	void random_fault();
+	size_t random_rule(char *to, size_t bytes);
 	void go_synchronous();
 	void change_memory();
 	void nest();
@@ -124,6 +148,7 @@ private:
 	const Profile profile_;
 	Disk disk_;
 	Ring ring_;
+	LateTimer late_timer_;
 	FaultEngine faults_;
 	Watch watch_;
 	Queue queue_;
@@ -158,6 +183,7 @@ private:
 	bool synchronous_ = false;
 	bool gave_up_ = false; // waiting, since then
 	Time faults_off_ = never;
+	Time fault_timer_at_ = never;
 
 	Time progress_at_ = 0;
 	u64 steps_ = 0;

@@ -524,8 +524,10 @@ void ScriptEngine::wait()
 	waits++;
 	if (dones_)
 		return;
-	if (hosts_) // else 100 ms pass
+	if (hosts_)
 		complete(0);
+	else
+		k_.now_ms += 100;
 }
 
 s32 ScriptEngine::scripted(HostOp op)
@@ -634,7 +636,7 @@ QueueConfig queue_config(const WorldConfig &c)
 } // namespace
 
 World::World(const WorldConfig &c)
-	: engine(k, c.file_bytes), faults(engine),
+	: engine(k, c.file_bytes), fault_timer(k), faults(engine, fault_timer),
 	  queue(&k, c.faults ? static_cast<Engine &>(faults) : engine, c.layout ? *c.layout : raw, queue_config(c))
 {
 	engine.watch_order = !c.faults;
@@ -675,7 +677,7 @@ void World::give_up()
 	engine.clear_script();
 	engine.hold = false;
 	engine.take = ScriptEngine::slots;
-	faults.set(FaultRule{});
+	faults.set(FaultRules{});
 	for (u32 i = 0; i < 1000 && k.ended != sent_; i++) {
 		engine.complete_all();
 		queue.timer();
@@ -766,12 +768,34 @@ bool World::expire()
 	return true;
 }
 
+void FakeFaultTimer::arm(u64 ms)
+{
+	if (!k_.locked)
+		failed_here(__FILE__, __LINE__, "timer armed outside the queue lock");
+	if (!ms)
+		failed_here(__FILE__, __LINE__, "timer armed for no time");
+	k_.fault_timer_at = k_.now_ms + ms;
+}
+
+bool World::expire_faults()
+{
+	if (k.fault_timer_at == ~0ull)
+		return false;
+	k.now_ms = k.fault_timer_at > k.now_ms ? k.fault_timer_at : k.now_ms;
+	k.fault_timer_at = ~0ull;
+	unsigned long flags = ubd_k_lock(&k);
+	faults.expire();
+	ubd_k_unlock(&k, flags);
+	queue.interrupt();
+	return true;
+}
+
 bool World::settle()
 {
 	for (u32 idle_turns = 0; pending(); idle_turns++) {
 		if (engine.hold && engine.with_host())
 			engine.complete(0);
-		if (interrupt())
+		if (interrupt() || expire_faults())
 			idle_turns = 0;
 		else if (!expire())
 			return failed_here(__FILE__, __LINE__, "%llu requests wait for nothing", pending());

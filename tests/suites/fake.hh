@@ -86,6 +86,8 @@ struct ubd_kqueue {
 	ubd::test::Random *random = nullptr; // for Pool::refuse_percent
 	ubd::u32 timer_ms = 0; // 0: not armed
 	ubd::u32 timer_calls = 0;
+	ubd::u64 now_ms = 1000; // for faults on demand, as the next
+	ubd::u64 fault_timer_at = ~0ull;
 	ubd::u32 discard_disabled = 0;
 	ubd::u64 ended = 0;
 	ubd::u32 end_depth = 0;
@@ -234,6 +236,17 @@ struct WorldConfig {
 	u64 file_bytes = 1 << 20;
 };
 
+// The kernel's clock and timer, for faults on demand.
+class FakeFaultTimer final : public FaultTimer {
+public:
+	explicit FakeFaultTimer(ubd_kqueue &k) : k_(k) {}
+	u64 now_ms() override { return k_.now_ms; }
+	void arm(u64 ms) override;
+
+private:
+	ubd_kqueue &k_;
+};
+
 class World {
 public:
 	explicit World(const WorldConfig &c);
@@ -243,6 +256,7 @@ public:
 
 	ubd_kqueue k;
 	ScriptEngine engine;
+	FakeFaultTimer fault_timer;
 	FaultEngine faults;
 	RawLayout raw;
 	Queue queue;
@@ -266,6 +280,8 @@ public:
 	bool interrupt();
 	// The armed timer expires. False if it is not armed.
 	bool expire();
+	// The same of the one that brings late completions.
+	bool expire_faults();
 	// Lets interrupts and timers come until all that was sent has ended.
 	// False, and the case has failed, if nothing is left that could end it.
 	bool settle();

@@ -138,11 +138,15 @@ bool Queue::timeout(Request &rq, u64 ms)
 			stats_.cancels++;
 		}
 	}
+	char where[64] = "";
+	if (rq.op != UBD_OP_FLUSH)
+		ubd_k_snprintf(where, sizeof(where), " of %llu sectors at sector %llu", rq.bytes >> UBD_SECTOR_SHIFT,
+			       rq.sector);
 	ubd_k_log(UBD_LOG_WARN, true,
-		  "%s: %s: %s of %llu sectors at sector %llu has not ended for %llu ms: %u parts are with the host, "
-		  "%u wait for the next try or for another flush%s; waiting on - look at the host's disk\n",
-		  config_.disk, config_.path, operation_name(rq.op), rq.bytes >> UBD_SECTOR_SHIFT, rq.sector, ms,
-		  with_host, waiting, h ? "" : ", none has begun (earlier requests are waited for)");
+		  "%s: %s: %s%s has not ended for %llu ms: %u parts are with the host, %u wait for the next try or for "
+		  "another flush%s; waiting on - look at the host's disk\n",
+		  config_.disk, config_.path, operation_name(rq.op), where, ms, with_host, waiting,
+		  h ? "" : ", none has begun (earlier requests are waited for)");
 	serve(Reaper::submitter); // the cancels, and what they make room for
 	return !rq.done;
 }
@@ -189,7 +193,7 @@ void Queue::account(ubd_memory &m)
  * reap what the host completed inline, and again while that made room for more.
  * Completions are announced only for what is still in flight at the end.
  */
-// model/queue.pml is a model of this, of listen() and of the reserve.
+// model/queue.pml is a model of this, of listen(), of arm() and of the reserves.
 void Queue::serve(Reaper reaper)
 {
 	retries_ = 0;
@@ -407,6 +411,7 @@ void Queue::to_engine(Chunk &chunk)
  * once: with two in flight, the second would return success for what the first
  * lost. Who comes while one is with the host waits, and all who wait share the
  * next: it begins after all of them came. False if the chunk has to wait.
+ * model/sync.pml is a model of this and of end_sync().
  */
 bool Queue::lead_sync(Chunk &chunk)
 {

@@ -71,7 +71,7 @@ struct Chunk {
 	bool cancelled = false; // the host was asked to give it back
 	u8 pauses = 0; // made because the host had no memory
 	bool cut = false; // a test wants its transfer to be short,
-	int injected = 0; // or to fail with this errno
+	s32 injected = 0; // or has its result kept here until it is to come
 	ByteOffset offset; // in the file
 	ByteCount bytes; // still to be transferred
 	u32 first = 0; // iovecs before this one are done

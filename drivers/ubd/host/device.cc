@@ -170,20 +170,46 @@ void ubd_device_close(ubd_device *d)
 	ubd_k_free(d);
 }
 
+#ifdef UBD_FAULTS
+
+// Context: under the queue lock.
+ubd::u64 ubd::KernelFaultTimer::now_ms()
+{
+	return ubd_k_now_ms();
+}
+
+// Context: under the queue lock.
+void ubd::KernelFaultTimer::arm(u64 ms)
+{
+	ubd_k_arm_fault_timer(k_, static_cast<u32>(ms));
+}
+
 int ubd_device_set_fault(ubd_device *d, const char *text, size_t bytes)
 {
-#ifdef UBD_FAULTS
-	ubd::FaultRule rule;
-	ubd::Error e = ubd::FaultRule::parse(text, bytes, rule);
-	if (e)
+	ubd::FaultRules rules;
+	if (ubd::Error e = ubd::FaultRules::parse(text, bytes, rules))
 		return e.number;
 	unsigned long flags = ubd_k_lock(device(d).kernel());
-	device(d).faults().set(rule);
+	device(d).faults().set(rules);
 	ubd_k_unlock(device(d).kernel(), flags);
 	device(d).queue().commit(); // what was held back comes now
 	return 0;
-#else
-	(void)d, (void)text, (void)bytes;
-	return ubd::errno_opnotsupp;
-#endif
 }
+
+void ubd_device_show_fault(ubd_device *d, char *to, size_t bytes)
+{
+	unsigned long flags = ubd_k_lock(device(d).kernel());
+	device(d).faults().show(to, bytes);
+	ubd_k_unlock(device(d).kernel(), flags);
+}
+
+// Context: softirq, no lock held. As an interrupt: the late ones are announced.
+void ubd_device_fault_timer(ubd_device *d)
+{
+	unsigned long flags = ubd_k_lock(device(d).kernel());
+	device(d).faults().expire();
+	ubd_k_unlock(device(d).kernel(), flags);
+	device(d).queue().interrupt();
+}
+
+#endif

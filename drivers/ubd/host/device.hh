@@ -14,6 +14,19 @@
 namespace ubd
 {
 
+#ifdef UBD_FAULTS
+// The kernel's clock and timer, for faults on demand.
+class KernelFaultTimer final : public FaultTimer {
+public:
+	explicit KernelFaultTimer(ubd_kqueue *k) : k_(k) {}
+	u64 now_ms() override;
+	void arm(u64 ms) override;
+
+private:
+	ubd_kqueue *const k_;
+};
+#endif
+
 class Device {
 public:
 	Device(const ubd_options &o, const char *disk, ubd_kqueue *k);
@@ -54,7 +67,8 @@ private:
 	HostFile file_; // outlives the engine: declared before it
 	UringEngine engine_;
 #ifdef UBD_FAULTS
-	FaultEngine faults_{ engine_ };
+	KernelFaultTimer fault_timer_{ k_ };
+	FaultEngine faults_{ engine_, fault_timer_ };
 #endif
 	RawLayout layout_;
 	Queue queue_;

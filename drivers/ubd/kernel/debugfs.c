@@ -8,6 +8,7 @@
 #include <linux/debugfs.h>
 #include <linux/module.h>
 #include <linux/seq_file.h>
+#include <linux/slab.h>
 #include <linux/uaccess.h>
 
 #include "ubd_kernel.h"
@@ -78,25 +79,70 @@ static int stats_show(struct seq_file *m, void *unused)
 DEFINE_SHOW_ATTRIBUTE(stats);
 
 #ifdef UBD_FAULTS
+
+static int fault_show(struct seq_file *m, void *unused)
+{
+	struct ubd_disk *d = m->private;
+	char *text = kmalloc(UBD_FAULT_TEXT_MAX, GFP_KERNEL);
+
+	if (!text)
+		return -ENOMEM;
+	ubd_device_show_fault(d->device, text, UBD_FAULT_TEXT_MAX);
+	seq_puts(m, text);
+	kfree(text);
+	return 0;
+}
+
+static int fault_open(struct inode *inode, struct file *file)
+{
+	return single_open(file, fault_show, inode->i_private);
+}
+
 static ssize_t fault_write(struct file *file, const char __user *from, size_t bytes, loff_t *pos)
 {
-	struct ubd_disk *d = file->private_data;
-	char text[128];
+	struct ubd_disk *d = file_inode(file)->i_private;
+	char *text;
 	int err;
 
-	if (bytes >= sizeof(text))
+	/* Each write replaces what was set: the second of one opening is a mistake. */
+	if (*pos || bytes > UBD_FAULT_TEXT_MAX)
 		return -EINVAL;
-	if (copy_from_user(text, from, bytes))
-		return -EFAULT;
+	text = memdup_user(from, bytes);
+	if (IS_ERR(text))
+		return PTR_ERR(text);
 	err = ubd_device_set_fault(d->device, text, bytes);
-	return err ? -err : bytes;
+	kfree(text);
+	if (err)
+		return -err;
+	*pos += bytes;
+	return bytes;
 }
 
 static const struct file_operations fault_fops = {
 	.owner = THIS_MODULE,
-	.open = simple_open,
+	.open = fault_open,
+	.read = seq_read,
 	.write = fault_write,
+	.llseek = seq_lseek,
+	.release = single_release,
 };
+
+static void add_fault(struct ubd_disk *d)
+{
+	debugfs_create_file("fault", 0600, d->debugfs, d, &fault_fops);
+}
+
+/* Nobody can say "off" any more, and the disk's removal waits for its requests. */
+static void end_faults(struct ubd_disk *d)
+{
+	ubd_device_set_fault(d->device, "off", 3);
+}
+
+#else
+
+static void add_fault(struct ubd_disk *d) {}
+static void end_faults(struct ubd_disk *d) {}
+
 #endif
 
 void ubd_debugfs_init(void)
@@ -113,12 +159,11 @@ void ubd_debugfs_add(struct ubd_disk *d)
 {
 	d->debugfs = debugfs_create_dir(d->name, root);
 	debugfs_create_file("stats", 0444, d->debugfs, d, &stats_fops);
-#ifdef UBD_FAULTS
-	debugfs_create_file("fault", 0200, d->debugfs, d, &fault_fops);
-#endif
+	add_fault(d);
 }
 
 void ubd_debugfs_remove(struct ubd_disk *d)
 {
 	debugfs_remove(d->debugfs);
+	end_faults(d);
 }

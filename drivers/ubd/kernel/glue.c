@@ -49,6 +49,44 @@ static void kqueue_timer(struct timer_list *t)
 		ubd_check_relay();
 }
 
+#ifdef UBD_FAULTS
+
+/* Context: softirq. */
+static void kqueue_fault_timer(struct timer_list *t)
+{
+	struct ubd_kqueue *k = container_of(t, struct ubd_kqueue, fault_timer);
+
+	ubd_device_fault_timer(container_of(k, struct ubd_disk, kq)->device);
+}
+
+/* Context: under the queue lock. A jiffy has begun already: so it may be early. */
+void ubd_k_arm_fault_timer(struct ubd_kqueue *k, u32 ms)
+{
+	mod_timer(&k->fault_timer, jiffies + max(1UL, msecs_to_jiffies(ms)));
+}
+
+u64 ubd_k_now_ms(void)
+{
+	return ktime_to_ms(ktime_get());
+}
+
+static void fault_timer_init(struct ubd_kqueue *k)
+{
+	timer_setup(&k->fault_timer, kqueue_fault_timer, 0);
+}
+
+static void fault_timer_exit(struct ubd_kqueue *k)
+{
+	timer_delete_sync(&k->fault_timer);
+}
+
+#else
+
+static void fault_timer_init(struct ubd_kqueue *k) {}
+static void fault_timer_exit(struct ubd_kqueue *k) {}
+
+#endif
+
 /* Context: process (a work item): the queue's limits may be changed. */
 static void kqueue_limits_work(struct work_struct *work)
 {
@@ -65,6 +103,7 @@ int ubd_kqueue_init(struct ubd_kqueue *k)
 
 	spin_lock_init(&k->lock);
 	timer_setup(&k->timer, kqueue_timer, 0);
+	fault_timer_init(k);
 	INIT_WORK(&k->limits_work, kqueue_limits_work);
 	err = mempool_init_slab_pool(&k->headers, UBD_POOL_MIN, header_cache);
 	if (err)
@@ -81,6 +120,7 @@ int ubd_kqueue_init(struct ubd_kqueue *k)
 void ubd_kqueue_exit(struct ubd_kqueue *k)
 {
 	timer_delete_sync(&k->timer);
+	fault_timer_exit(k);
 	cancel_work_sync(&k->limits_work);
 	if (k->chunks_ready)
 		mempool_exit(&k->chunks);

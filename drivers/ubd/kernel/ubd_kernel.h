@@ -19,6 +19,9 @@
 struct ubd_kqueue {
 	spinlock_t lock;
 	struct timer_list timer;
+#ifdef UBD_FAULTS
+	struct timer_list fault_timer;
+#endif
 	mempool_t headers;
 	mempool_t chunks;
 	bool headers_ready;
