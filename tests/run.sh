@@ -19,7 +19,7 @@ PATH=$PATH:/usr/sbin:/sbin
 
 top=$(cd "$(dirname "$0")/.." && pwd)
 cd "$top" || exit 1
-test_root=$top/build/test
+test_root=${UBD_TEST_ROOT:-$top/build/test}
 cache=${UBD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ubd}
 results=$test_root/results
 
@@ -128,6 +128,14 @@ make_test() {
 	fi
 }
 
+# printed_test NAME ARGUMENT...: the same, and its figures are shown
+printed_test() {
+	local before=$failed
+
+	make_test "$@"
+	[ "$failed" != "$before" ] || sed 's/^/    /' "$test_root/$1.log"
+}
+
 # Sums up what GoogleTest says, of any number of programs.
 unit_tests() {
 	local log=$test_root/unit.log
@@ -230,6 +238,8 @@ show_result() {
 	case $status in
 	0)
 		report ok "$name" "$seconds"
+		# What a test measured is for people to read, and fails nothing.
+		[ ! -e "$dir/figures" ] || sed 's/^/    /' "$dir/figures"
 		rm -rf "$dir"
 		return
 		;;
@@ -297,7 +307,7 @@ list_all() {
 	guest_tests | while read -r file name rest; do
 		echo "$(basename "$file" .sh).$name"
 	done
-	for name in format unit simulator model mutants kunit-release kunit-debug; do
+	for name in format unit simulator coverage model mutants mutants-all kunit-release kunit-debug; do
 		if wanted "$name"; then
 			echo "$name"
 		fi
@@ -372,8 +382,10 @@ main() {
 	if wanted format; then stage format make_test format format-check; fi
 	if wanted unit; then stage unit unit_tests; fi
 	if wanted simulator; then stage simulator make_test simulator -C tests/sim check; fi
-	if wanted model; then stage model make_test model -C tests/sim model; fi
-	if [ -n "$full" ] && wanted mutants; then stage mutants make_test mutants -C tests/sim mutants; fi
+	if wanted coverage; then stage coverage printed_test coverage -C tests/sim coverage; fi
+	if wanted model; then stage model make_test model -C tests/sim "model${full:+-full}"; fi
+	if wanted mutants; then stage mutants printed_test mutants -C tests/sim mutants-named; fi
+	if [ -n "$full" ] && wanted mutants-all; then stage mutants-all make_test mutants-all -C tests/sim mutants; fi
 	if wanted kunit-release; then stage kunit-release kunit_tests release build; fi
 	stage guest run_guest_tests
 	if wanted kunit-debug; then stage kunit-debug kunit_tests debug build/debug; fi

@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # Bugs put into core on purpose, one at a time, in a copy under build/: the
-# simulator has to find each. Core's own assertions count for nothing here, but
+# simulator has to find each. Core's own assertions count for nothing there, but
 # for the bugs that are named "assert-...".
 #
 #	mutants.sh [PATTERN]	only those whose name holds it
+#	mutants.sh --named	only the four that each proof of its own has to find:
+#				the unit tests, the simulator, and the model (which
+#				has the same bug by -D)
 #
 # Prints for each the first seed that shows it, and how long that took. The last
 # line is "mutants: N found, N not found"; an edit that does not apply is an
@@ -15,13 +18,28 @@ export LC_ALL=C
 
 top=$(cd "$(dirname "$0")/../.." && pwd)
 base=$top/build/sim
+unit=$top/build/unit
 out=$base/mutants
 seeds=${SEEDS:-20000}
+named=
 pattern=${1:-}
 found=0
 missed=0
+if [ "$pattern" = --named ]; then
+	named=yes
+	pattern=
+	out=$base/named-mutants
+fi
+# The same bug in drivers/ubd/core/model/queue.pml.
+declare -A in_model=(
+	[reserve-not-head]='BUG_RESERVE|BUG_HEADER'
+	[assert-ticket-bit]=BUG_TICKET
+	[reap-without-pump]=BUG_NO_PUMP
+	[ring-limit]=BUG_LIMIT
+)
 
 make -s -C "$top/tests/sim" O="$base" >/dev/null || exit 1
+[ -z "$named" ] || make -s -C "$top/tests/unit" O="$unit" all >/dev/null || exit 1
 rm -rf "$out"
 mkdir -p "$out"
 # Where core itself fails, a mutant that fails says nothing.
@@ -50,22 +68,61 @@ prepare() { # NAME FILE SED-SCRIPT
 }
 
 mutant() { # NAME FILE SED-SCRIPT WHAT
-	local name=$1 asserts=--ignore-asserts log=$out/$1/run.log
-	[[ $name == *"$pattern"* ]] || return 0
-	[[ $name == assert-* ]] && asserts=
+	if [ -n "$named" ]; then
+		[ -n "${in_model[$1]-}" ] || return 0
+	else
+		[[ $1 == *"$pattern"* ]] || return 0
+	fi
 	prepare "$1" "$2" "$3"
-	# shellcheck disable=SC2086
-	"$out/$name/ubd-sim" --stop $asserts --seeds "$seeds" >"$log" 2>&1
-	if grep -q '^FAIL' "$log"; then
+	printf '%-22s %s\n' "$1" "$4"
+	by_simulator "$1"
+	if [ -n "$named" ]; then
+		by_unit_tests "$1"
+		by_model "$1"
+	fi
+	rm -rf "$out/$1/core" "$out/$1/sim" "$out/$1/unit" "$out/$1/model"
+}
+
+verdict() { # PROOF HOW, which is empty if it did not find it
+	if [ -n "$2" ]; then
 		found=$((found + 1))
-		printf 'found      %-26s %-60s\n' "$name" "$4"
-		sed -n 's/^first failure: seed \([0-9]*\) after \([0-9.]*\) s/           seed \1, \2 s:/p' "$log" | tr '\n' ' '
-		sed -n 's/^FAIL seed [0-9]*: //p' "$log" | head -n 1
+		printf '  found      %-10s %s\n' "$1" "$2"
 	else
 		missed=$((missed + 1))
-		printf 'NOT FOUND  %-26s %-60s\n' "$name" "$4"
+		printf '  NOT FOUND  %-10s see %s\n' "$1" "${log#"$top/"}"
 	fi
-	rm -rf "$out/$name/core" "$out/$name/sim"
+}
+
+by_simulator() { # NAME
+	local asserts=--ignore-asserts log=$out/$1/run.log seed seconds why
+	[[ $1 == assert-* ]] && asserts=
+	# shellcheck disable=SC2086
+	"$out/$1/ubd-sim" --stop $asserts --seeds "$seeds" >"$log" 2>&1
+	read -r seed seconds < <(sed -n 's/^first failure: seed \([0-9]*\) after \([0-9.]*\) s/\1 \2/p' "$log")
+	why=$(sed -n "s/^FAIL seed ${seed:-none}: //p" "$log" | head -n 1)
+	verdict simulator "${seed:+$seconds s: seed $seed: $why}"
+}
+
+# Only what the edit changed is compiled anew.
+by_unit_tests() { # NAME
+	local dir=$out/$1/unit log=$out/$1/unit.log start case
+	cp -pr "$unit" "$dir"
+	if ! make -s -C "$top/tests/unit" O="$dir" CORE="$out/$1/source" all >"$log" 2>&1; then
+		cat "$log" >&2
+		exit 1
+	fi
+	start=${EPOCHREALTIME/./}
+	timeout 100 "$dir/ubd_unit" --gtest_brief=1 --gtest_fail_fast >"$log" 2>&1
+	start=$((${EPOCHREALTIME/./} - start))
+	case=$(sed -n 's/^\[  FAILED  \] \(ubd_[a-z_.]*\) .*/\1/p; s/^\(ubd_[a-z_.]*\): stopped:.*/\1/p' "$log" | head -n 1)
+	verdict unit "${case:+$((start / 1000000)).$(printf %06d $((start % 1000000)) | cut -c1-2) s: $case}"
+}
+
+by_model() { # NAME
+	local log=$out/$1/model.log how=
+	O=$out/$1 "$top/tests/sim/model.sh" --only "${in_model[$1]}" >"$log" 2>&1 &&
+		how=$(sed -n 's/^  ok  *\(BUG_[A-Z_]*\)  *found in \([0-9.]* s\): .*/\2: \1/p' "$log" | paste -sd ';' | sed 's/;/; /g')
+	verdict model "$how"
 }
 
 q=queue.cc
@@ -75,9 +132,15 @@ goes_first+='\tbool begun = fifo_.front() \&\& fifo_.front()->header;\n'
 goes_first+='\tRequest *rest = rq.ticket % 2 \&\& !begun ? fifo_.take() : nullptr;\n'
 goes_first+='\tfifo_.push(rq);\n'
 goes_first+='\twhile (rest) {\n\t\tRequest \&r = *rest;\n\t\trest = r.next;\n\t\tfifo_.push(r);\n\t}/'
-mutant reserve-not-head $q \
+# The request behind the head gets it, and keeps it until it is the head itself.
+behind='s/^\th->rq = &rq;/'
+behind+='\tif (h->from_reserve \&\& rq.next) {\n'
+behind+='\t\th->rq = rq.next;\n\t\trq.next->header = h;\n\t\tbegun_++;\n\t\treturn false;\n\t}\n'
+behind+='\th->rq = \&rq;/'
+mutant reserve-not-head $q "$behind" 'the reserve goes to a request that is not at the head'
+mutant head-goes-last $q \
 	'/Header \*h = take_header();/,/return false;/s/return false;/fifo_.push(fifo_.pop());\n\t\treturn false;/' \
-	'the reserve goes to a request that is not at the head'
+	'without memory the head goes behind the others'
 mutant reserve-chunk-owners $q 's/} else if (!chunk_reserved_) {/} else if (true) {/' \
 	'the reserve chunk is taken twice'
 mutant reserve-header-owners $q '/^Header \*Queue::take_header/,/^}/s/if (header_reserved_)/if (false)/' \
@@ -118,7 +181,7 @@ mutant sync-side-by-side $q 's/if (sync_leader_ && sync_leader_ != &chunk)/if (f
 mutant sync-loss-forgotten $q 's/^\tsync_failed_ = true;/\t;/' 'a failed fdatasync is forgotten'
 mutant nounmap-ignored $q 's/rq.flags & UBD_RQ_NOUNMAP ? HostOp::zero : HostOp::punch/HostOp::punch/' \
 	'NOUNMAP is ignored'
-mutant ends-early $q 's/h.rq->served && h.chunks == &chunk && !chunk.sibling_next/h.rq->served/' \
+mutant ends-early $q 's/h.all_prepared && h.chunks == &chunk && !chunk.sibling_next/h.all_prepared/' \
 	'a request ends with its first chunk'
 mutant ends-locked $q '/while (Request \*list/,/}/{/ubd_k_unlock/d;/flags_ = ubd_k_lock/d}' \
 	'requests are ended under the lock'

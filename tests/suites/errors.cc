@@ -500,6 +500,28 @@ UBD_CASE(a_flush_fails_with_a_durable_write)
 	}
 }
 
+// One that ends after another one's loss is not told success, whatever the host
+// says of it; the loss itself is told once.
+UBD_CASE(a_durable_write_fails_with_another)
+{
+	for (bool both : each(false, true)) {
+		Fixture f;
+		World &w = *f;
+		w.engine.hold = true;
+		FakeRequest &a = w.send_new(UBD_OP_WRITE, 0, 512, UBD_RQ_FUA);
+		FakeRequest &b = w.send_new(UBD_OP_WRITE, 8, 512, UBD_RQ_FUA);
+		REQUIRE(w.engine.with_host() == 2);
+		w.engine.script(op_write_sync, -errno_io, both ? 2 : 1);
+		w.engine.complete(0);
+		w.engine.complete(0);
+		CHECK(w.interrupt());
+		CHECK_EQ(a.status(), UBD_STATUS_IOERR);
+		CHECK_EQ(b.status(), UBD_STATUS_IOERR);
+		// What failed, each time; and once what follows.
+		CHECK_EQ(log_lines(), both ? 3 : 2);
+	}
+}
+
 // The same for durable zeroes, whose fdatasync begins or ends after the loss.
 UBD_CASE(durable_zeroes_under_way_fail_with_a_flush)
 {
@@ -594,6 +616,7 @@ const ubd_test_case ubd_suite_errors[] = {
 	UBD_ENTRY(flushes_share_the_next_sync),
 	UBD_ENTRY(a_shared_sync_is_tried_again),
 	UBD_ENTRY(a_flush_fails_with_a_durable_write),
+	UBD_ENTRY(a_durable_write_fails_with_another),
 	UBD_ENTRY(durable_zeroes_under_way_fail_with_a_flush),
 	UBD_ENTRY(a_failed_flush_names_no_sector),
 	UBD_ENTRY(the_first_error_counts),

@@ -127,6 +127,7 @@ constexpr Bad bad[] = {
 	{ "ubdA=/a", "no device number" },
 	{ "ubd-1=/a", "no device number" },
 	{ "ubd =/a", "no device number" },
+	{ "ubd{=/a", "no device number" }, // the character behind z
 	{ "ubd,", "no device number" },
 	{ "ubd=", "only ubd=sync" },
 	{ "ubd=3", "only ubd=sync" },

@@ -257,7 +257,7 @@ UBD_CASE(the_account_of_memory)
 		m.depth = depth;
 		m.headers_kept = 5;
 		m.chunks_kept = 7;
-		w.queue.account(m);
+		ubd_queue_memory(reinterpret_cast<ubd_queue *>(&w.queue), &m); // as kernel/ asks
 		return m;
 	};
 	const u64 header = sizeof(Header), chunk = sizeof(Chunk);

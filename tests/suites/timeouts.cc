@@ -91,6 +91,35 @@ UBD_CASE(finds_a_missed_wakeup)
 	CHECK_EQ(log_lines(), 0);
 }
 
+struct TwoDone {
+	World *w;
+	FakeRequest *first, *second;
+};
+
+void time_out_the_second(void *context, FakeRequest &r)
+{
+	auto &two = *static_cast<TwoDone *>(context);
+	if (&r == two.first)
+		CHECK(!two.w->queue.timeout(two.second->rq, 30000));
+}
+
+// It is done, and somebody is about to end it: nothing hangs.
+UBD_CASE(of_a_request_that_is_done)
+{
+	Fixture f;
+	World &w = *f;
+	w.engine.hold = true;
+	TwoDone two{ &w, &w.send_new(UBD_OP_READ, 0, 512), &w.send_new(UBD_OP_READ, 1, 512) };
+	w.k.on_end = time_out_the_second;
+	w.k.context = &two;
+	w.engine.complete_all();
+	CHECK(w.interrupt());
+	CHECK(two.first->ok() && two.second->ok());
+	CHECK_EQ(w.stats().timeouts, 0);
+	CHECK_EQ(w.engine.cancels, 0);
+	CHECK_EQ(log_lines(), 0);
+}
+
 UBD_CASE(of_a_request_that_has_not_begun)
 {
 	Fixture f;
@@ -161,6 +190,7 @@ const ubd_test_case ubd_suite_timeouts[] = {
 	UBD_ENTRY(a_cancelled_part_is_tried_again),
 	UBD_ENTRY(a_cancel_that_cannot_be_asked_is_asked_later),
 	UBD_ENTRY(finds_a_missed_wakeup),
+	UBD_ENTRY(of_a_request_that_is_done),
 	UBD_ENTRY(of_a_request_that_has_not_begun),
 	UBD_ENTRY(of_a_request_with_many_parts),
 	UBD_ENTRY(of_what_the_host_did_not_take),

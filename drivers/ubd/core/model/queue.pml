@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The protocol of tickets, reserve, ring and completions, for spin: what
- * core/queue.cc (serve, prepare, take_chunk, reap) and host/uring.cc (quiet,
- * listen, reap) do together with the host, at the level of single loads and
- * stores. tests/sim/model.sh checks it exhaustively.
+ * The protocol of tickets, reserves, ring and completions, for spin: what
+ * core/queue.cc (serve, prepare, take_header, take_chunk, submit, reap, retry,
+ * arm) and host/uring.cc (quiet, listen, reap) do together with the host, at the
+ * level of single loads and stores. tests/sim/model.sh checks it exhaustively.
  *
  *	submitter	queue_rq: takes a ticket, runs the pump. Several of them
  *			are several CPUs; each may be interrupted anywhere.
@@ -13,28 +13,43 @@
  *	task_work	DEFER_TASKRUN: what the host completed is queued as work
  *			(announced then, or never), and becomes a completion
  *			when the ring is entered
- *	memory		chunks of the pool come and go at the allocator's whim
- *
- * There is no timer: nothing here depends on it. Interrupts are not lost in
- * this model, and the host refuses nothing.
+ *	memory		the pools' chunks and headers come and go at the
+ *			allocator's whim
+ *	timer		armed by arm() where no announcement will come. That it
+ *			also looks at the ring each second is left out: nothing
+ *			here may depend on it. Interrupts are not lost here.
  *
  * A request is one chunk or two. Chunks are not told apart but by the request
- * that they belong to; what the host does with data is not modelled, the
- * simulator does that. Headers follow the rule of chunks, and are left out; so
- * are retries and the fdatasync that flushes share.
+ * that they belong to; what the host does with data is not modelled, nor are
+ * errors: the simulator does that. How flushes share an fdatasync is in sync.pml.
  *
- * Bounds, by -D: REQUESTS, CAPACITY, POOL (chunks of the pool at most),
- * SUBMITTERS, MEMORY (changes of the allocator's mind), TASKRUN (0: completions come without task work).
+ * Bounds, by -D: REQUESTS, CAPACITY, SUBMITTERS,
+ *	POOL		chunks of the pool at most
+ *	HEADERS		headers of the pool at most; without it, headers are not
+ *			modelled
+ *	MEMORY		changes of the allocator's mind, of both pools together
+ *	TASKRUN		0: completions come without task work
+ *	RING		entries of the submission ring
+ *	REFUSALS	times that the host refuses to take what is prepared
+ *	RETRIES		completions after which a chunk is to be tried again, at
+ *			once or after a pause
  * Bugs, by -D, each of which must be found:
  *	BUG_NO_SECOND_LOOK	listen() does not look again
  *	BUG_NO_TASKRUN_LOOK	it looks at the completions only
  *	BUG_NO_BARRIER		the look comes before others see the flag cleared
  *	BUG_ACK_LATE		the eventfd is read after the drain
- *	BUG_RESERVE		one that is not at the head takes the reserve
+ *	BUG_RESERVE		one that is not at the head takes the reserve chunk
+ *	BUG_HEADER		one that is not at the head takes the reserve header
+ *	BUG_RESERVE_KEPT	a request keeps the reserve chunk until it ends
  *	BUG_LIMIT		one more in flight than there is room for
  *	BUG_NO_PUMP		completions are reaped, the pump is not run
  *	BUG_TICKET		the lowest bit of a ticket is wrong
  *	BUG_END_LOCKED		requests are ended under the queue lock
+ *	BUG_RETRY_UNCOUNTED	what waits to be tried again is not in flight
+ *	BUG_RETRY_SPACE		it does not look for space in the ring
+ *	BUG_REFUSED		arm() does not see that the host refused
+ *	BUG_LATER		arm() does not see what waits for a pause
+ *	BUG_TIMER_FLAG		the timer counts as armed while it is served
  */
 
 #ifndef REQUESTS
@@ -55,11 +70,21 @@
 #ifndef MEMORY
 #define MEMORY 3
 #endif
+#ifndef REFUSALS
+#define REFUSALS 0
+#endif
+#ifndef RETRIES
+#define RETRIES 0
+#endif
+#define TIMER (REFUSALS || RETRIES)
 
 #ifdef BUG_LIMIT
 #define LIMIT (CAPACITY + 1)
 #else
 #define LIMIT CAPACITY
+#endif
+#ifndef RING
+#define RING LIMIT
 #endif
 
 #define NONE 255
@@ -79,24 +104,54 @@ bool reserve_used;
 byte reserve_owner = NONE;
 bool ending;
 byte last_handed = NONE;	/* ticket of the newest request at the host */
+#ifdef HEADERS
+mtype = { none, from_pool, reserved };
+mtype header[REQUESTS] = none;
+byte header_owner = NONE;	/* of the reserve */
+#endif
+#if RETRIES
+chan waiting = [CAPACITY] of { byte, bool };	/* request, reserve */
+chan later = [CAPACITY] of { byte, bool };	/* after a pause */
+#define waits (len(waiting) > 0)
+byte retries = RETRIES;
+#else
+#define waits false
+#endif
+#if TIMER
+byte with_engine;
+bool armed;		/* what the queue knows */
+bool expires;		/* the kernel's timer */
+#endif
 
-/* -- the pool ---------------------------------------------------------------- */
+/* -- the pools --------------------------------------------------------------- */
 byte pool = POOL;	/* what the allocator would give now */
 byte pool_out;		/* what it gave */
+#ifdef HEADERS
+byte headers = HEADERS;
+byte headers_out;
+#endif
 
 /* -- the ring ------------------------------------------------------------------ */
 chan with_host = [REQUESTS * 2] of { byte, bool };	/* request, reserve */
-chan prepared = [CAPACITY + 1] of { byte, bool };
+chan prepared = [RING] of { byte, bool };
 chan work = [CAPACITY + 1] of { byte, bool };	/* task work */
 chan cq = [CAPACITY] of { byte, bool };
 bool eventfd_disabled;
 byte eventfd;		/* saturates at 1: a counter cannot fill */
+
+#if REFUSALS
+byte refusals = REFUSALS;
+#endif
 
 byte all_ended;
 /* states that the search must reach */
 bool saw_reserve, saw_second_look, saw_taskrun_look, saw_full;
 
 #define ended_dry (all_ended == REQUESTS && pool == 0 && pool_out == 0 && saw_reserve)
+#define two_reserve_owners (header_owner != NONE && reserve_owner != NONE && header_owner != reserve_owner)
+#define refused_alone (len(prepared) > 0 && with_engine == len(prepared) && expires)
+#define retry_without_space (len(waiting) > 0 && len(prepared) == RING)
+#define paused_alone (len(later) > 0 && with_engine == 0 && expires)
 
 /* -- lock: interrupts are off while it is held, so who has it is not disturbed */
 inline lock()
@@ -121,6 +176,15 @@ inline get_events()
 	od
 }
 
+inline to_engine(request, reserve)
+{
+#if TIMER
+	with_engine++;
+#endif
+	assert(nfull(prepared));
+	prepared!request, reserve
+}
+
 inline hand_over(request, reserve)
 {
 	assert(last_handed == NONE || ticket[request] >= last_handed);
@@ -131,7 +195,7 @@ inline hand_over(request, reserve)
 	in_flight++;
 	/* the completion ring holds all that is in flight */
 	assert(in_flight <= CAPACITY);
-	prepared!request, reserve;
+	to_engine(request, reserve);
 	if
 	:: in_flight == CAPACITY -> saw_full = true
 	:: else
@@ -147,27 +211,89 @@ inline take_reserve(request)
 	saw_reserve = true
 }
 
-/* queue.cc, prepare(): one chunk after the other of the request at the head. */
+#ifdef HEADERS
+#define has_header(request) (header[request] != none)
+
+inline take_header(request)
+{
+	if
+	:: headers > 0 -> headers--; headers_out++; header[request] = from_pool
+	:: else ->
+		assert(header_owner == NONE);
+		header_owner = request;
+		header[request] = reserved
+	fi
+}
+
+inline put_header(request)
+{
+	if
+	:: header[request] == from_pool -> headers_out--; headers++
+	:: else -> assert(header_owner == request); header_owner = NONE
+	fi;
+	header[request] = none
+}
+#else
+#define has_header(request) true
+#endif
+
+#define begun (fifo_first < arrivals && !waits && chunks_left[fifo_first] > 0 && has_header(fifo_first))
+#define no_room (in_flight >= LIMIT || len(prepared) == RING)
+#ifdef BUG_RESERVE_KEPT
+#define reserve_free (reserve_owner == NONE)
+#else
+#define reserve_free (!reserve_used)
+#endif
+
+/*
+ * queue.cc, prepare(): what is to be tried again, then one chunk after the other
+ * of the request at the head.
+ */
 inline prepare()
 {
 	do
-	:: d_step { fifo_first < arrivals && chunks_left[fifo_first] == 0 -> fifo_first++ }
-	:: d_step { fifo_first < arrivals && chunks_left[fifo_first] > 0 && in_flight < LIMIT && pool > 0 ->
+#if RETRIES
+#ifdef BUG_RETRY_SPACE
+	:: d_step { waits -> waiting?r, from_reserve;
+#else
+	:: d_step { waits && len(prepared) < RING -> waiting?r, from_reserve;
+#endif
+#ifdef BUG_RETRY_UNCOUNTED
+		    in_flight++;
+		    assert(in_flight <= CAPACITY);
+#endif
+		    to_engine(r, from_reserve); got = true }
+	:: waits && len(prepared) == RING -> break
+#endif
+#ifdef HEADERS
+	:: d_step { fifo_first < arrivals && !waits && chunks_left[fifo_first] > 0 && !has_header(fifo_first) &&
+		    (headers > 0 || header_owner == NONE) -> take_header(fifo_first) }
+#ifdef BUG_HEADER
+	:: d_step { fifo_first + 1 < arrivals && !waits && !has_header(fifo_first + 1) &&
+		    (headers > 0 || header_owner == NONE) -> take_header(fifo_first + 1) }
+#endif
+	:: fifo_first < arrivals && !waits && chunks_left[fifo_first] > 0 && !has_header(fifo_first) &&
+	   headers == 0 && header_owner != NONE -> break
+#endif
+	:: d_step { fifo_first < arrivals && !waits && chunks_left[fifo_first] == 0 -> fifo_first++ }
+	:: d_step { begun && !no_room && pool > 0 ->
 		    pool--; pool_out++; hand_over(fifo_first, false); got = true }
-	:: d_step { fifo_first < arrivals && chunks_left[fifo_first] > 0 && in_flight < LIMIT && pool == 0 &&
-		    !reserve_used -> take_reserve(fifo_first); hand_over(fifo_first, true); got = true }
+	:: d_step { begun && !no_room && pool == 0 && reserve_free ->
+		    take_reserve(fifo_first); hand_over(fifo_first, true); got = true }
 #ifdef BUG_RESERVE
-	:: d_step { fifo_first + 1 < arrivals && chunks_left[fifo_first] > 0 && in_flight < LIMIT &&
+	:: d_step { fifo_first + 1 < arrivals && chunks_left[fifo_first] > 0 && !no_room &&
 		    pool == 0 && !reserve_used -> take_reserve(fifo_first + 1);
 		    hand_over(fifo_first + 1, true); got = true }
 #endif
-	:: d_step { fifo_first >= arrivals || (chunks_left[fifo_first] > 0 &&
-		    (in_flight >= LIMIT || (pool == 0 && reserve_used))) -> skip }
-	   break
+	:: fifo_first >= arrivals && !waits -> break
+	:: begun && (no_room || (pool == 0 && !reserve_free)) -> break
 	od
 }
 
-/* uring.cc, submit(): entering the ring; some complete inline. */
+/*
+ * queue.cc and uring.cc, submit(): entering the ring; some complete inline. What
+ * the host refuses stays prepared.
+ */
 inline submit()
 {
 	if
@@ -182,7 +308,12 @@ inline submit()
 			   :: !eventfd_disabled -> eventfd = 1
 			   :: else
 			   fi
-			fi }
+			fi;
+			got = true }
+#if REFUSALS
+		:: atomic { nempty(prepared) && refusals > 0 -> refusals-- };
+		   break
+#endif
 		:: empty(prepared) -> break
 		od;
 #if TASKRUN
@@ -192,7 +323,48 @@ inline submit()
 	fi
 }
 
-/* queue.cc, reap() and what completes a chunk. */
+/* queue.cc, finish_chunk(). */
+inline finish_chunk()
+{
+	in_flight--;
+	chunks_out[r]--;
+	if
+	:: from_reserve ->
+		assert(reserve_owner == r);
+		reserve_used = false;
+#ifdef BUG_RESERVE_KEPT
+		if
+		:: chunks_left[r] == 0 && chunks_out[r] == 0 -> reserve_owner = NONE
+		:: else
+		fi
+#else
+		reserve_owner = NONE
+#endif
+	:: else -> pool_out--; pool++
+	fi;
+	if
+	:: chunks_out[r] == 0 && chunks_left[r] == 0 ->
+		done[r] = true;
+#ifdef HEADERS
+		put_header(r)
+#endif
+	:: else
+	fi
+}
+
+#if RETRIES
+/* The chunk goes on a list; it keeps its memory, and its place in the ring. */
+inline retry(list)
+{
+	retries--;
+#ifdef BUG_RETRY_UNCOUNTED
+	in_flight--;
+#endif
+	list!r, from_reserve
+}
+#endif
+
+/* queue.cc, reap() and complete(). */
 inline reap()
 {
 #if TASKRUN
@@ -202,18 +374,18 @@ inline reap()
 	fi;
 #endif
 	do
-	:: d_step { nempty(cq) -> cq?r, from_reserve;
+	:: atomic { nempty(cq) -> cq?r, from_reserve;
 		assert(chunks_out[r] > 0 && !done[r]);
 		got = true;
-		in_flight--;
-		chunks_out[r]--;
+#if TIMER
+		with_engine--;
+#endif
 		if
-		:: from_reserve -> assert(reserve_owner == r); reserve_used = false; reserve_owner = NONE
-		:: else -> pool_out--; pool++
-		fi;
-		if
-		:: chunks_out[r] == 0 && chunks_left[r] == 0 -> done[r] = true
-		:: else
+		:: d_step { true -> finish_chunk() }
+#if RETRIES
+		:: d_step { retries > 0 -> retry(waiting) }
+		:: d_step { retries > 0 -> retry(later) }
+#endif
 		fi }
 	:: empty(cq) -> break
 	od
@@ -255,6 +427,30 @@ inline listen()
 	fi
 }
 
+#if TIMER
+#if RETRIES
+#define paused (len(later) > 0)
+#else
+#define paused false
+#endif
+
+/* queue.cc, arm(): but for the watch each second. */
+inline arm()
+{
+	if
+	:: atomic { !armed && (waits
+#ifndef BUG_LATER
+		    || paused
+#endif
+#ifndef BUG_REFUSED
+		    || (len(prepared) > 0 && with_engine <= len(prepared))
+#endif
+		    ) -> armed = true; expires = true }
+	:: else
+	fi
+}
+#endif
+
 /* queue.cc, serve(). The lock is held. */
 inline serve()
 {
@@ -265,7 +461,7 @@ inline serve()
 	   submit();
 	   reap();
 	   if
-	   :: got && fifo_first < arrivals -> skip
+	   :: got && (fifo_first < arrivals || waits) -> skip
 	   :: else ->
 		listen();
 		if
@@ -274,6 +470,18 @@ inline serve()
 		fi
 	   fi
 	od
+#if TIMER
+	;
+	arm()
+#endif
+}
+
+/* What completed comes first, where that is what brought us here. */
+inline reap_and_serve()
+{
+	quiet();
+	reap();
+	serve()
 }
 
 inline only_reap()
@@ -287,6 +495,10 @@ inline only_reap()
 	   :: else -> break
 	   fi
 	od
+#if TIMER
+	;
+	arm()
+#endif
 }
 
 /* queue.cc, Guard: requests are ended outside the lock, by one at a time. */
@@ -370,7 +582,7 @@ end:	do
 #ifdef BUG_NO_PUMP
 		only_reap();
 #else
-		serve();
+		reap_and_serve();
 #endif
 #ifdef BUG_ACK_LATE
 		eventfd = 0;
@@ -380,6 +592,39 @@ end:	do
 		d_step { r = 0; r2 = 0; from_reserve = false; got = false; look = false }
 	od
 }
+
+#if TIMER
+/* queue.cc, timer(). What it is armed for while it runs, it is armed for anew. */
+proctype timer()
+{
+	byte r, r2;
+	bool from_reserve, got, look;
+
+end:	do
+	:: expires ->
+		expires = false;
+		lock();
+#ifndef BUG_TIMER_FLAG
+		armed = false;
+#endif
+#if RETRIES
+		d_step {
+			do
+			:: nempty(later) -> later?r, from_reserve; waiting!r, from_reserve
+			:: empty(later) -> break
+			od
+		};
+#endif
+		reap_and_serve();
+#ifdef BUG_TIMER_FLAG
+		armed = false;
+#endif
+		end_all(r2);
+		unlock();
+		d_step { r = 0; r2 = 0; from_reserve = false; got = false; look = false }
+	od
+}
+#endif
 
 /*
  * Completes what it has, in any order. Publishing the completion and reading
@@ -420,6 +665,10 @@ proctype memory()
 end:	do
 	:: atomic { changes < MEMORY && pool > 0 -> pool--; changes++ }
 	:: atomic { changes < MEMORY && pool + pool_out < POOL -> pool++; changes++ }
+#ifdef HEADERS
+	:: atomic { changes < MEMORY && headers > 0 -> headers--; changes++ }
+	:: atomic { changes < MEMORY && headers + headers_out < HEADERS -> headers++; changes++ }
+#endif
 	od
 }
 
@@ -434,6 +683,9 @@ init
 		:: else -> break
 		od;
 		run interrupt();
+#if TIMER
+		run timer();
+#endif
 		run host();
 		run memory()
 	}
