@@ -240,4 +240,15 @@ test_several() {
 	! bash "$check" missing.o 2>message || fail "an object that is missing was taken"
 }
 
+# Each source says in its head in what context its functions run; a function that
+# differs says so itself.
+test_contexts() {
+	local file
+
+	for file in "$top"/drivers/ubd/*/*.cc "$top"/drivers/ubd/*/*.c; do
+		awk '/^ \*\/$/ { exit } /^ \* Context: / { found = 1 } END { exit !found }' "$file" ||
+			fail "${file#"$top/"} does not say the context of its functions"
+	done
+}
+
 run_tests "$@"
