@@ -7,14 +7,16 @@
 #   tools/kernel/build.sh standalone INITRAMFS OUTPUT
 #   tools/kernel/build.sh --path VARIANT     print where a variant is built
 #
-# release, debug    from Debian's kernel source and the fragments beside this
-#                   script (debug.config is laid over release.config)
+# release, debug    from Debian's kernel source, patches/, and the fragments
+#                   beside this script (debug.config is laid over
+#                   release.config)
 # compare           a copy of release with the kernel's own ubd driver added
 # standalone        a copy of release with INITRAMFS linked in, put into OUTPUT
 #                   while no other checkout can replace it in the cache
 #
 # A variant is rebuilt when what it is made of has changed: its fragments, the
-# version of the source package, the compiler, for standalone the initramfs.
+# version of the source package, the patches, the compiler, for standalone the
+# initramfs.
 # The two copies cost a handful of objects and a link instead of a full build.
 set -euo pipefail
 
@@ -52,6 +54,20 @@ find_archive()
 	# Where the package database does not know the archive, its size and date must do.
 	source_version=$(dpkg-query -W -f='${Version}' "linux-source-$series" 2>/dev/null ||
 		stat -L -c '%s-%Y' "$archive")
+	source_version+=+$(cat "$here"/patches/*.patch | sha256sum | cut -c 1-8)
+}
+
+# Our few corrections of UML itself. A newer source may have them already.
+patch_source()
+{
+	local file
+	for file in "$here"/patches/*.patch; do
+		if patch -d "$1" -p1 -s -f --dry-run <"$file" >/dev/null; then
+			patch -d "$1" -p1 -s <"$file"
+		elif ! patch -d "$1" -p1 -s -f -R --dry-run <"$file" >/dev/null; then
+			say "note: this kernel source does not take ${file##*/}: look whether it is needed"
+		fi
+	done
 }
 
 # A lock for each directory: two makes share the work, not the directory.
@@ -84,6 +100,7 @@ unpack_source()
 		rm -rf "$source_dir" "$cache/.unpack"
 		mkdir "$cache/.unpack"
 		xz -dc -T0 "$archive" | tar -x -C "$cache/.unpack" --strip-components=1
+		patch_source "$cache/.unpack"
 		echo "$source_version" >"$cache/.unpack/.ubd-version"
 		mv "$cache/.unpack" "$source_dir"
 	fi
