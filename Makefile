@@ -108,6 +108,9 @@ test: | setup
 test-full: | setup
 	@tests/run.sh --full
 
+soak: | setup
+	@tests/soak.sh $(MINUTES)
+
 # --- the rest ---------------------------------------------------------------
 
 format-files = $(shell find drivers include tests tools \
@@ -134,7 +137,7 @@ help:
 
 .PHONY: all setup setup-debian setup-format kernel-release kernel-debug \
 	kernel-compare modules modules-debug modules-compare initramfs standalone \
-	tools run run-guest reset test test-full format format-check clean distclean \
+	tools run run-guest reset test test-full soak format format-check clean distclean \
 	help FORCE
 .DELETE_ON_ERROR:
 # Our targets share one kernel build each; what runs in parallel is inside them.

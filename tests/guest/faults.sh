@@ -239,32 +239,6 @@ test_timeout_30s() {
 	expect_log one 'ubda: .*write of .* has not ended for 3[0-9]{4} ms'
 }
 
-# Guest memory runs dry in the atomic pools: slower, never wrong, never stuck.
-test_no_memory() {
-	two_disks
-	expected_complaint='FAULT_INJECTION|Call Trace|fail_dump|Buffer I/O error'
-	guest one "ubd0=$work/a.img" <<-'EOF'
-		load queue_depth=128
-		d=/sys/kernel/debug/failslab
-		echo 100 >$d/probability
-		echo -1 >$d/times
-		echo 0 >$d/verbose
-		echo 1 >$d/cache-filter
-		echo N >$d/ignore-gfp-wait
-		for cache in ubd_header ubd_chunk; do
-			[ ! -e /sys/kernel/slab/$cache/failslab ] || echo 1 >/sys/kernel/slab/$cache/failslab
-		done
-		fio --thread --verify=crc32c --verify_state_save=0 --filename=/dev/ubda --direct=1 --rw=randwrite \
-			--bsrange=512-256k --size=16M --ioengine=libaio --iodepth=64 --name=dry --output=$work/fio.out ||
-			die "$(tail -n 5 $work/fio.out)"
-		echo "reserves: $(stat_of ubda header_reserve_uses) headers, $(stat_of ubda chunk_reserve_uses) chunks"
-		echo 0 >$d/probability
-		same errors "$(stat_of ubda errors)" 0
-		same 'in flight' "$(stat_of ubda in_flight)" 0
-		unload
-	EOF
-}
-
 # The host's disk hangs, and the guest wants to reboot: it must not hang with it
 # without a word.
 test_reboot_with_hanging_host() {

@@ -50,6 +50,60 @@ fault() {
 	echo "$2" >"$stats_dir/$1/fault"
 }
 
+# swap_to DISK
+swap_to() {
+	mkswap "$1" >/dev/null
+	swapon "$1"
+}
+
+# failer failslab|fail_page_alloc FILE VALUE...: debug kernel
+failer() {
+	local dir=/sys/kernel/debug/$1
+
+	shift
+	while [ $# -gt 0 ]; do
+		echo "$2" >"$dir/$1"
+		shift 2
+	done
+}
+
+# Each allocation of the driver's own two kinds fails.
+fail_slab() {
+	echo 1 >/sys/kernel/slab/ubd_header/failslab
+	echo 1 >/sys/kernel/slab/ubd_chunk/failslab
+	failer failslab verbose 0 ignore-gfp-wait Y cache-filter Y times $most_faults probability 100
+}
+
+# Each allocation of pages fails that may not wait, as those for the driver.
+fail_pages() {
+	failer fail_page_alloc verbose 0 ignore-gfp-wait Y min-order 0 times $most_faults probability 100
+}
+most_faults=1000000000
+
+# Ends that, and prints how many failed: injected failslab|fail_page_alloc
+faults_end() {
+	local left
+
+	failer "$1" probability 0
+	left=$(cat "/sys/kernel/debug/$1/times")
+	echo $((most_faults - left))
+}
+
+# No memory of the driver's is left behind; kmemleak tells what is older than
+# five seconds.
+no_leaks() {
+	sleep 6
+	echo scan >/sys/kernel/debug/kmemleak
+	echo scan >/sys/kernel/debug/kmemleak
+	cat /sys/kernel/debug/kmemleak >"$work/leaks"
+	! grep -q ubd "$work/leaks" || die "memory is left: $(head -n 20 "$work/leaks")"
+}
+
+# Lockdep gives up at its first complaint, and is silent from then on.
+lockdep_is_on() {
+	grep -q 'debug_locks: *1' /proc/lockdep_stats || die 'lockdep is off'
+}
+
 die() {
 	echo "guest: FAILED: $*"
 	exit 1

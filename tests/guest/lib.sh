@@ -36,6 +36,10 @@ mem=256M
 launcher=()
 # Seconds that a guest may take.
 patience=60
+# Seconds that tests with a long form take for it (0 is the short form), and
+# what their chances begin with.
+soak_seconds=${UBD_SOAK_SECONDS:-0}
+soak_seed=${UBD_SOAK_SEED:-1}
 # Seconds that a test may take.
 default_limit=120
 # Complaints of a kernel that a test expects.
@@ -142,7 +146,7 @@ write_init() {
 
 	{
 		echo '#!/bin/bash'
-		declare -p name work tool module top guest_dir test_root
+		declare -p name work tool module top guest_dir test_root soak_seconds soak_seed
 		echo "mnt=$work/$name.mnt"
 		echo ". $guest_dir/init.sh"
 		echo ". $work/$name.sh"

@@ -57,4 +57,21 @@ test_swap_and_files() {
 	e2fsck -fn "$img" || fail "the host finds the file system broken"
 }
 
+# What a system call stores in memory that was swapped in is swapped out again.
+# UML's kernel forgets it, unless tools/kernel/patches mends that.
+test_store_to_swapped_in() {
+	local img
+
+	img=$(image swap.img 256M)
+	mem=96M
+	guest one "ubd0=$img" <<-'EOF'
+		load
+		swap_to /dev/ubda
+		"$tool" refill 8 128
+		[ "$(stat_of ubda read_bytes)" -gt $((8 << 20)) ] || die 'hardly anything was read from swap'
+		swapoff /dev/ubda
+		unload
+	EOF
+}
+
 run_tests "$@"

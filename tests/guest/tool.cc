@@ -31,6 +31,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 namespace
@@ -174,28 +175,111 @@ int verify_records(const char *device, u64 acked)
 	return 0;
 }
 
+constexpr size_t page_bytes = 4096;
+
 /*
- * hog MIB ROUNDS
- * Fills that much memory, then reads it and fills it anew, again and again.
+ * Fills memory, then reads it and fills it anew, until `rounds` are done and
+ * `seconds` are over. Returns the rounds. What one seed stores is not what
+ * another one stores.
  */
-int hog(u64 mib, u64 rounds)
+u64 fill_memory(u64 mib, u64 rounds, u64 seconds, u64 seed)
 {
-	constexpr size_t page = 4096;
-	const u64 pages = (mib << 20) / page;
+	const u64 pages = (mib << 20) / page_bytes;
+	const time_t end = time(nullptr) + static_cast<time_t>(seconds);
 	void *m = mmap(nullptr, mib << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (m == MAP_FAILED)
 		die("mmap");
 	auto *base = static_cast<u64 *>(m);
-	for (u64 round = 0; round <= rounds; round++)
+	u64 round = 0;
+	for (; round <= rounds || time(nullptr) < end; round++)
 		for (u64 i = 0; i < pages; i++) {
-			u64 *p = base + i * page / 8;
-			// Some other order each time: not only long runs.
-			for (size_t w = 0; w < page / 8; w++) {
-				if (round && p[w] != mix(i * 512 + w + round * 7919))
+			u64 *p = base + i * page_bytes / 8;
+			for (size_t w = 0; w < page_bytes / 8; w++) {
+				const u64 place = seed + i * 512 + w;
+				if (round && p[w] != mix(place + round * 7919))
 					wrong("page " + std::to_string(i) + " is not what was stored there");
-				p[w] = mix(i * 512 + w + (round + 1) * 7919);
+				p[w] = mix(place + (round + 1) * 7919);
 			}
 		}
+	return round - 1;
+}
+
+// hog MIB ROUNDS: fills so much memory, and checks it so often
+int hog(u64 mib, u64 rounds)
+{
+	fill_memory(mib, rounds, 0, 0);
+	return 0;
+}
+
+/*
+ * hogs MIB PROCESSES SECONDS
+ * So many processes fill so much memory each, and check it at least once, for
+ * so long.
+ */
+int hogs(u64 mib, u64 processes, u64 seconds)
+{
+	std::vector<pid_t> children;
+	for (u64 i = 0; i < processes; i++) {
+		pid_t child = fork();
+		if (child < 0)
+			die("fork");
+		if (!child) {
+			printf("hog %llu: %llu rounds\n", static_cast<unsigned long long>(i),
+			       static_cast<unsigned long long>(fill_memory(mib, 1, seconds, i << 40)));
+			exit(0);
+		}
+		children.push_back(child);
+	}
+	int bad = 0;
+	for (pid_t child : children) {
+		int status;
+		if (waitpid(child, &status, 0) != child || status)
+			bad++;
+	}
+	if (bad)
+		wrong(std::to_string(bad) + " of " + std::to_string(processes) + " processes ended badly");
+	return 0;
+}
+
+// Has all else swapped out by using so much memory for a moment.
+void press_out(u64 mib)
+{
+	void *m = mmap(nullptr, mib << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (m == MAP_FAILED)
+		die("mmap");
+	for (u64 at = 0; at < mib << 20; at += page_bytes)
+		static_cast<u8 *>(m)[at] = 1;
+	munmap(m, mib << 20);
+}
+
+/*
+ * refill MIB PRESS_MIB
+ * So much memory is swapped out, swapped in by reading it, filled anew by a
+ * system call, and swapped out again: what the system call stored is there.
+ */
+int refill(u64 mib, u64 press_mib)
+{
+	const size_t bytes = mib << 20;
+	Buffer b = aligned(bytes);
+	memset(b.get(), 0xee, bytes);
+	press_out(press_mib);
+	u64 sum = 0;
+	for (size_t at = 0; at < bytes; at += page_bytes)
+		sum += *static_cast<volatile u8 *>(b.get() + at);
+	if (sum != bytes / page_bytes * 0xee)
+		wrong("memory is not what was stored there");
+	int fd = open_or_die("/dev/zero", O_RDONLY);
+	for (size_t at = 0; at < bytes; at += page_bytes)
+		if (read(fd, b.get() + at, page_bytes) != static_cast<ssize_t>(page_bytes))
+			die("/dev/zero");
+	press_out(press_mib);
+	u64 lost = 0;
+	for (size_t at = 0; at < bytes; at += page_bytes)
+		if (!is_zero(b.get() + at, page_bytes))
+			lost++;
+	if (lost)
+		wrong(std::to_string(lost) + " of " + std::to_string(bytes / page_bytes) +
+		      " pages lost what a system call stored in them");
 	return 0;
 }
 
@@ -568,6 +652,10 @@ int run(int argc, char **argv)
 		return verify_records(argv[3], number(argv[4]));
 	if (verb == "hog" && argc == 4)
 		return hog(number(argv[2]), number(argv[3]));
+	if (verb == "hogs" && argc == 5)
+		return hogs(number(argv[2]), number(argv[3]), number(argv[4]));
+	if (verb == "refill" && argc == 4)
+		return refill(number(argv[2]), number(argv[3]));
 	if (verb == "syncs" && argc == 5)
 		return syncs(argv[2], number(argv[3]), !strcmp(argv[4], "fua"));
 	if (verb == "lock-wait" && argc == 4)
