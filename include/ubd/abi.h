@@ -143,6 +143,8 @@ struct ubd_stats {
 	ubd_u64 host_syncs; /* fdatasync calls that the host completed */
 	ubd_u64 syncs_shared; /* flushes that another one's fdatasync served */
 	ubd_u64 host_dsync_writes; /* RWF_DSYNC writes that it completed */
+	ubd_u64 commits; /* of new COW bits, made durable */
+	ubd_u64 bitmap_writes; /* calls that wrote blocks of the bitmap */
 	ubd_u64 submit_calls;
 	ubd_u64 submit_retries; /* refused by the host, entered again */
 	ubd_u64 interrupts; /* that looked at this queue */
@@ -158,6 +160,7 @@ struct ubd_stats {
 	ubd_u64 in_flight; /* chunks, now */
 	ubd_u64 max_begun; /* requests that had a header at a time */
 	ubd_u64 begun; /* requests that have a header, now */
+	ubd_u64 dirty_sectors; /* written, but not yet committed, now */
 	ubd_u64 queued; /* requests not wholly prepared, now */
 };
 
@@ -187,6 +190,7 @@ struct ubd_device_info {
 	bool write_cache; /* a flush means something */
 	bool fua;
 	const char *path; /* for messages */
+	const char *backing; /* "" if none */
 	const char *serial; /* "" if none */
 	const char *mode; /* cache mode's name */
 	const char *engine; /* engine's name */
@@ -294,6 +298,7 @@ struct ubd_options {
 	char path[UBD_PATH_MAX];
 	char shown[UBD_SHOWN_MAX]; /* path for messages, shortened in the middle */
 	char backing[UBD_PATH_MAX];
+	char backing_shown[UBD_SHOWN_MAX];
 	char serial[UBD_SERIAL_MAX];
 };
 
@@ -319,17 +324,31 @@ enum ubd_option_kind ubd_parse_option(const char *word, size_t bytes, struct ubd
 /* "ubd" 0 -> "ubda", 26 -> "ubdaa". */
 void ubd_disk_name(const char *prefix, ubd_u32 index, char *to, size_t bytes);
 
+/* What holds for every device. */
+struct ubd_open_settings {
+	int wake_fd;
+	bool beside; /* the kernel's own driver is there as well */
+	bool snapshot; /* what is written goes with the guest */
+	const char *snapshot_dir; /* of the host, for that; "" for the usual one */
+	ubd_u32 queue_depth;
+	ubd_u32 block_size; /* logical, bytes; 0: as the files have it */
+	ubd_u32 commit_ms; /* age at which new bits of a COW file are committed; 0: never */
+};
+
 /*
  * Opens the files and the engine. Process context, sleeps (retries the lock
  * for some seconds). On failure logs the one message and returns an errno.
  * `name` is the disk's name and stays valid as long as the device.
  */
-int ubd_device_open(const struct ubd_options *options, const char *name, struct ubd_kqueue *k, int wake_fd, bool beside,
-		    ubd_u32 depth, struct ubd_device **out);
+int ubd_device_open(const struct ubd_options *options, const char *name, struct ubd_kqueue *k,
+		    const struct ubd_open_settings *settings, struct ubd_device **out);
 void ubd_device_get_info(struct ubd_device *d, struct ubd_device_info *out);
 struct ubd_queue *ubd_device_queue(struct ubd_device *d);
-/* The file's number as the host knows it, to find the same file twice. */
-bool ubd_device_same_file(struct ubd_device *d, const char *path);
+/*
+ * True if the file at `path` is one of the device's, by whatever name, and one of
+ * both sides is to write to it.
+ */
+bool ubd_device_conflicts(struct ubd_device *d, const char *path, bool read_only);
 /* No request may be queued or in flight. Process context, sleeps. */
 void ubd_device_close(struct ubd_device *d);
 #ifdef UBD_FAULTS
@@ -348,13 +367,6 @@ int ubd_relay_start(void);
 void ubd_relay_stop(void);
 /* 1 if the helper was gone and runs again, 0 if it runs, -errno. */
 int ubd_relay_revive(void);
-/*
- * The relay also lets go of locks when the UML process ends: see relay.hh. It
- * gets a copy of a locked descriptor under a number of the caller's, below
- * UBD_MAX_DEVICES. Process context.
- */
-void ubd_relay_hold(ubd_u32 slot, int fd);
-void ubd_relay_release(ubd_u32 slot);
 /* Reads the eventfd once. Interrupt context. */
 void ubd_relay_ack(void);
 

@@ -72,8 +72,8 @@ test_backing_file() {
 		load
 		$only_good
 	EOF
-	expect_once one "ubdb: $work/cow: .*$work/back.*not supported by this version; give one file"
-	expect_once one "ubdc: $work/cow: .*$work/back.*not supported by this version; give one file"
+	expect_once one "ubdb: $work/cow: is no COW file, but is to be one over a backing file; give it alone"
+	expect_once one "ubdc: $work/cow: is no COW file, but is to be one over a backing file; give it alone"
 	expect_once one 'option "ubd3d=.*": .*exclude each other'
 	expect_messages one 3
 }

@@ -115,11 +115,12 @@ constexpr size_t record_bytes = record_sectors * sector_bytes;
 constexpr u64 record_slots = 512;
 
 /*
- * records write DEVICE ACK [COUNT]
+ * records write|land DEVICE ACK [COUNT]
  * Writes numbered records, from 1, round and round over the first 4 MiB. Each
- * is made durable; then its number goes to the file ACK (on the host).
+ * is made durable (`land`: it is written, no more); then its number goes to the
+ * file ACK (on the host).
  */
-int write_records(const char *device, const char *ack_file, u64 count)
+int write_records(const char *device, const char *ack_file, u64 count, bool durable)
 {
 	int fd = open_or_die(device, O_RDWR | O_DIRECT);
 	int ack = open_or_die(ack_file, O_WRONLY | O_CREAT | O_TRUNC);
@@ -130,7 +131,7 @@ int write_records(const char *device, const char *ack_file, u64 count)
 		if (pwrite(fd, b.get(), record_bytes, static_cast<off_t>(n % record_slots * record_bytes)) !=
 		    static_cast<ssize_t>(record_bytes))
 			die(device);
-		if (fdatasync(fd))
+		if (durable && fdatasync(fd))
 			die("fdatasync");
 		std::string text = std::to_string(n) + "\n";
 		if (pwrite(ack, text.data(), text.size(), 0) < 0)
@@ -646,8 +647,8 @@ int power(const std::string &how)
 int run(int argc, char **argv)
 {
 	std::string verb = argc > 1 ? argv[1] : "";
-	if (verb == "records" && argc >= 5 && !strcmp(argv[2], "write"))
-		return write_records(argv[3], argv[4], argc > 5 ? number(argv[5]) : ~0ull);
+	if (verb == "records" && argc >= 5 && strcmp(argv[2], "verify"))
+		return write_records(argv[3], argv[4], argc > 5 ? number(argv[5]) : ~0ull, !strcmp(argv[2], "write"));
 	if (verb == "records" && argc == 5 && !strcmp(argv[2], "verify"))
 		return verify_records(argv[3], number(argv[4]));
 	if (verb == "hog" && argc == 4)

@@ -39,7 +39,7 @@ Disk::Disk(const Profile &p, Random &random)
 	accept(0, sectors_);
 }
 
-Run Disk::next_run(bool reading, ByteOffset at, ByteCount most) const
+Run Disk::next_run(u8 op, ByteOffset at, ByteCount most) const
 {
 	const u64 sector = at.value / sector_bytes;
 	if (sector >= sectors_ || at.value % sector_bytes || !most.value)
@@ -47,7 +47,7 @@ Run Disk::next_run(bool reading, ByteOffset at, ByteCount most) const
 	u64 n = most.value;
 	if (stripe_ && n > stripe_ - at.value % stripe_)
 		n = stripe_ - at.value % stripe_;
-	if (!cow_ || !reading)
+	if (!cow_ || op != UBD_OP_READ)
 		return Run{ ByteOffset(data_offset_ + at.value), ByteCount(n), 0 };
 	u64 end = sector + 1;
 	while (end * sector_bytes < at.value + n && bits_[end] == bits_[sector])

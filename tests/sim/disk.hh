@@ -28,7 +28,7 @@ public:
 	Disk(const Disk &) = delete;
 	Disk &operator=(const Disk &) = delete;
 
-	Run next_run(bool reading, ByteOffset at, ByteCount most) const override;
+	Run next_run(u8 op, ByteOffset at, ByteCount most) const override;
 	// Where a byte of a file lies in the device.
 	u64 device_offset(u8 file, u64 offset) const { return file ? offset : offset - data_offset_; }
 

@@ -25,6 +25,7 @@ QueueConfig queue_config(const Profile &p)
 	QueueConfig c;
 	c.disk = "ubda";
 	c.path = "/sim";
+	c.backing = "/sim";
 	c.sync_writes = p.sync_writes;
 	return c;
 }

@@ -398,8 +398,8 @@ void ScriptEngine::prepare(Chunk &chunk)
 	watch("prepare");
 	if (!space())
 		failed_here(__FILE__, __LINE__, "prepare() without space");
-	if (holds() >= limit)
-		failed_here(__FILE__, __LINE__, "%u in flight, capacity %u", holds() + 1, limit);
+	if (holds() >= limit + own)
+		failed_here(__FILE__, __LINE__, "%u in flight, capacity %u", holds() + 1, limit + own);
 	if (moves_data(chunk.op)) {
 		u64 sum = 0;
 		for (u32 i = chunk.first; i < chunk.iovs; i++)
@@ -613,33 +613,56 @@ s32 ScriptEngine::perform(Chunk &chunk)
 
 // -- the world -----------------------------------------------------------------------
 
-Run StripedLayout::next_run(bool reading, ByteOffset at, ByteCount max) const
+Run StripedLayout::next_run(u8 op, ByteOffset at, ByteCount max) const
 {
-	if (!reading)
+	if (op != UBD_OP_READ)
 		return Run{ at, max, 0 };
 	u64 stripe = at.value / run_;
 	return Run{ at, ByteCount(min(max.value, (stripe + 1) * run_ - at.value)), static_cast<u8>(stripe & 1) };
 }
 
-namespace
-{
-
-QueueConfig queue_config(const WorldConfig &c)
+// Called from the constructor's list, before the queue is there.
+QueueConfig World::queue_config(const WorldConfig &c)
 {
 	QueueConfig q;
 	q.disk = "ubdt";
 	q.path = "/host/file";
+	q.backing = "/host/backing";
 	q.sync_writes = c.sync_writes;
+	if (!c.cow_sectors)
+		return q;
+	const u64 words = CowBitmap::words_for(c.cow_sectors), blocks = CowBitmap::block_words_for(c.cow_sectors);
+	cow_memory = static_cast<u64 *>(ubd_test_alloc((2 * words + 4 * blocks) * 8 + Cow::buffer_bytes));
+	CowBitmap::Memory m;
+	m.live = cow_memory;
+	m.next = m.live + words;
+	m.touched = m.next + words;
+	m.dirty = m.touched + blocks;
+	m.sealed = m.dirty + blocks;
+	m.next_touched = m.sealed + blocks;
+	cow.bitmap.attach(m, c.cow_sectors);
+	cow.buffer = reinterpret_cast<u8 *>(m.next_touched + blocks);
+	cow.bitmap_offset = ByteOffset(cow_bitmap_at);
+	cow.bitmap_bytes = ByteCount((c.cow_sectors + 7) / 8);
+	cow.data_offset = ByteOffset(cow_data_at);
+	cow.commit_ms = c.commit_ms;
+	q.cow = &cow;
 	return q;
 }
 
-} // namespace
+const Layout &World::choose_layout(const WorldConfig &c)
+{
+	if (c.cow_sectors)
+		return cow_layout;
+	return c.layout ? *c.layout : raw;
+}
 
 World::World(const WorldConfig &c)
 	: engine(k, c.file_bytes), fault_timer(k), faults(engine, fault_timer),
-	  queue(&k, c.faults ? static_cast<Engine &>(faults) : engine, c.layout ? *c.layout : raw, queue_config(c))
+	  queue(&k, c.faults ? static_cast<Engine &>(faults) : engine, choose_layout(c), queue_config(c))
 {
-	engine.watch_order = !c.faults;
+	engine.watch_order = !c.faults && !c.cow_sectors;
+	engine.own = c.cow_sectors ? 1 : 0;
 	log_clear();
 	the_log.asserts = 0;
 	the_log.expect_asserts = false;
@@ -666,6 +689,7 @@ World::~World()
 		failed_here(__FILE__, __LINE__, "%u invariants were broken", the_log.asserts);
 	while (FakeRequest *r = requests_)
 		forget(*r);
+	ubd_test_free(cow_memory);
 }
 
 // The case has failed: what is under way ends, lest it count as a leak as well.

@@ -14,6 +14,7 @@
 #ifndef UBD_TESTS_FAKE_HH
 #define UBD_TESTS_FAKE_HH
 
+#include "../../drivers/ubd/core/cow.hh"
 #include "../../drivers/ubd/core/fault.hh"
 #include "../../drivers/ubd/core/queue.hh"
 #include "check.hh"
@@ -124,6 +125,7 @@ public:
 	// -- the host's behaviour ---------------------------------------------
 	u32 ring = 64; // entries that prepare() fills
 	u32 limit = 64; // capacity()
+	u32 own = 0; // beside it, for what the queue does by itself
 	u32 take = slots; // most that one submit() takes
 	bool hold = false; // completions come when the case says so
 	bool lose_wakeups = false;
@@ -223,7 +225,7 @@ private:
 class StripedLayout final : public Layout {
 public:
 	explicit StripedLayout(u64 run) : run_(run) {}
-	Run next_run(bool reading, ByteOffset at, ByteCount max) const override;
+	Run next_run(u8 op, ByteOffset at, ByteCount max) const override;
 
 private:
 	u64 run_;
@@ -234,7 +236,14 @@ struct WorldConfig {
 	bool sync_writes = false;
 	bool faults = false; // a FaultEngine between queue and script
 	u64 file_bytes = 1 << 20;
+	// Above 0: a COW device of so many sectors. File 0 is the COW file.
+	u64 cow_sectors = 0;
+	u32 commit_ms = 5000;
 };
+
+// Where a COW world's file has its parts, bytes.
+inline constexpr u64 cow_bitmap_at = 8192;
+inline constexpr u64 cow_data_at = 64 << 10;
 
 // The kernel's clock and timer, for faults on demand.
 class FakeFaultTimer final : public FaultTimer {
@@ -259,6 +268,9 @@ public:
 	FakeFaultTimer fault_timer;
 	FaultEngine faults;
 	RawLayout raw;
+	Cow cow;
+	u64 *cow_memory = nullptr; // filled in while the queue is made: before it
+	CowLayout cow_layout{ cow };
 	Queue queue;
 
 	// A request whose data lies in segments of at most `segment` bytes that
@@ -292,6 +304,8 @@ public:
 
 private:
 	void give_up();
+	QueueConfig queue_config(const WorldConfig &c);
+	const Layout &choose_layout(const WorldConfig &c);
 	FakeRequest &add(u8 op, u64 sector, u8 flags, u32 segments);
 
 	FakeRequest *requests_ = nullptr;

@@ -37,6 +37,9 @@ struct ubd_test_case {
 	X(pump)              \
 	X(ring_limits)       \
 	X(errors)            \
+	X(cow_format)        \
+	X(cow_bitmap)        \
+	X(cow_commit)        \
 	X(zeroes)            \
 	X(timeouts)          \
 	X(faults)            \

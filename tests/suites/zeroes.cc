@@ -173,7 +173,7 @@ UBD_CASE(errors_while_falling_back)
 UBD_CASE(one_sync_for_many_parts)
 {
 	struct Halves final : Layout {
-		Run next_run(bool, ByteOffset at, ByteCount max) const override
+		Run next_run(u8, ByteOffset at, ByteCount max) const override
 		{
 			return Run{ at, ByteCount(min<u64>(max.value, 64 << 10)), 0 };
 		}

@@ -24,6 +24,7 @@ struct Completion {
 class Engine {
 public:
 	// Most chunks that may be in flight at once: completions never overflow.
+	// One more has room beside them, for a commit of the queue's own.
 	virtual u32 capacity() const = 0;
 	// Chunks that prepare() would take now.
 	virtual u32 space() const = 0;

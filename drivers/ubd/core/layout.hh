@@ -16,13 +16,14 @@ struct Run {
 	ByteOffset offset; // in the file
 	ByteCount bytes; // > 0
 	u8 file = 0;
+	bool skip = false; // nothing is to be done there
 };
 
 class Layout {
 public:
-	// The longest run that begins at `at`, at most `max` bytes (> 0), for a
-	// read or for anything that changes the device.
-	virtual Run next_run(bool reading, ByteOffset at, ByteCount max) const = 0;
+	// The longest run that begins at `at`, at most `max` bytes (> 0), for an
+	// operation (a ubd_op). Both are whole sectors.
+	virtual Run next_run(u8 op, ByteOffset at, ByteCount max) const = 0;
 
 protected:
 	~Layout() = default;
@@ -31,7 +32,7 @@ protected:
 // One raw file, byte for byte.
 class RawLayout final : public Layout {
 public:
-	Run next_run(bool, ByteOffset at, ByteCount max) const override { return Run{ at, max, 0 }; }
+	Run next_run(u8, ByteOffset at, ByteCount max) const override { return Run{ at, max, 0 }; }
 };
 
 } // namespace ubd

@@ -135,18 +135,6 @@ ubd_option_kind parse_flags(Text &t, ubd_options &o, const Why &why)
 	}
 }
 
-// The name's beginning and end: a record of the kernel's log ends at about
-// 1000 bytes, and the reason stands behind the name.
-void shorten(const char *path, char *to)
-{
-	constexpr size_t head = 60, tail = UBD_SHOWN_MAX - 1 - head - 3;
-	size_t n = __builtin_strlen(path);
-	if (n < UBD_SHOWN_MAX)
-		ubd_k_snprintf(to, UBD_SHOWN_MAX, "%s", path);
-	else
-		ubd_k_snprintf(to, UBD_SHOWN_MAX, "%.*s...%s", static_cast<int>(head), path, path + n - tail);
-}
-
 ubd_option_kind parse_files(Text &t, ubd_options &o, const Why &why)
 {
 	if (!take_field(t, o.path, sizeof(o.path)))
@@ -157,7 +145,8 @@ ubd_option_kind parse_files(Text &t, ubd_options &o, const Why &why)
 		return why.bad("the serial is too long; it has at most 127 bytes");
 	if (!o.path[0])
 		return why.bad("the file name is missing after '='");
-	shorten(o.path, o.shown);
+	shorten_path(o.path, o.shown);
+	shorten_path(o.backing, o.backing_shown);
 	if (o.backing[0] && o.plain)
 		return why.bad("flag d (plain data) and a backing file exclude each other");
 	return UBD_OPTION_DEVICE;
@@ -189,6 +178,19 @@ ubd_option_kind parse(Text t, ubd_option_state &state, ubd_options &o, const Why
 }
 
 } // namespace
+
+// A record of the kernel's log ends at about 1000 bytes, and the reason stands
+// behind the name.
+void shorten_path(const char *path, char *to)
+{
+	constexpr size_t head = 60, tail = UBD_SHOWN_MAX - 1 - head - 3;
+	size_t n = __builtin_strlen(path);
+	if (n < UBD_SHOWN_MAX)
+		ubd_k_snprintf(to, UBD_SHOWN_MAX, "%s", path);
+	else
+		ubd_k_snprintf(to, UBD_SHOWN_MAX, "%.*s...%s", static_cast<int>(head), path, path + n - tail);
+}
+
 } // namespace ubd
 
 ubd_option_kind ubd_parse_option(const char *word, size_t bytes, ubd_option_state *state, ubd_options *out, char *why,

@@ -15,4 +15,13 @@
 
 #include "base.hh"
 
+namespace ubd
+{
+
+// A path for messages: its beginning and end, if it is long. `to` has room for
+// UBD_SHOWN_MAX.
+void shorten_path(const char *path, char *to);
+
+} // namespace ubd
+
 #endif

@@ -92,7 +92,7 @@ void Queue::commit()
 void Queue::interrupt()
 {
 	Guard guard(*this);
-	if (!in_flight_ && fifo_.empty())
+	if (!in_flight_ && !committing_ && fifo_.empty())
 		return;
 	stats_.interrupts++;
 	serve(Reaper::interrupt);
@@ -105,6 +105,11 @@ u64 Queue::timer()
 	const u64 before = stats_.missed_wakeups;
 	if (backoff_ms_ && timer_ms_ == backoff_ms_) // a pause was made
 		backoff_ms_ = min(backoff_ms_ * 2, last_backoff_ms);
+	if (has_news()) {
+		dirty_ms_ += timer_ms_;
+		if (dirty_ms_ >= config_.cow->commit_ms && config_.cow->commit_ms)
+			start_commit();
+	}
 	timer_ms_ = 0;
 	active_ = false;
 	while (!later_.empty())
@@ -166,6 +171,7 @@ ubd_stats Queue::stats()
 	ubd_stats s = stats_;
 	s.in_flight = in_flight_;
 	s.begun = begun_;
+	s.dirty_sectors = config_.cow ? config_.cow->bitmap.dirty_sectors() : 0;
 	s.queued = next_ticket_ - served_;
 	s.completion_overflows = engine_.overflows();
 	return s;
@@ -221,8 +227,15 @@ void Queue::serve(Reaper reaper)
  */
 bool Queue::wait_for_host()
 {
-	if (gave_up_ || (!with_engine_ && waiting_.empty() && later_.empty()))
+	if (gave_up_)
 		return false;
+	if (!with_engine_ && waiting_.empty() && later_.empty()) {
+		// There may be no other time to commit what has just been written.
+		if (!has_news() || commit_failed_)
+			return false;
+		start_commit();
+		return true;
+	}
 	engine_.wait();
 	if (reap(Reaper::submitter))
 		return true;
@@ -328,6 +341,8 @@ bool Queue::next_chunk(Header &h)
 		h.all_prepared = true; // the rest would be for nothing
 		return true;
 	}
+	if (skip_unneeded(h))
+		return true;
 	if (in_flight_ >= engine_.capacity() || !engine_.space()) {
 		stats_.pump_waits_ring++;
 		return false;
@@ -352,6 +367,8 @@ void Queue::fill(Chunk &chunk, Header &h)
 	const Request &rq = *h.rq;
 	ByteCount left = ByteCount(rq.bytes) - h.prepared;
 	bool durable = config_.sync_writes || (rq.flags & UBD_RQ_FUA);
+	// There it takes a commit to make a write durable.
+	const bool by_commit = durable && config_.cow;
 
 	if (rq.op == UBD_OP_FLUSH) {
 		chunk.op = HostOp::sync;
@@ -359,7 +376,7 @@ void Queue::fill(Chunk &chunk, Header &h)
 		return;
 	}
 	ByteOffset at = to_bytes(SectorNumber(rq.sector)) + h.prepared;
-	Run run = layout_.next_run(rq.op == UBD_OP_READ, at, left);
+	Run run = layout_.next_run(rq.op, at, left);
 	chunk.file = run.file;
 	chunk.offset = run.offset;
 	chunk.bytes = run.bytes;
@@ -369,7 +386,8 @@ void Queue::fill(Chunk &chunk, Header &h)
 		map_data(chunk, h, run);
 		break;
 	case UBD_OP_WRITE:
-		chunk.op = durable ? HostOp::write_sync : HostOp::write;
+		chunk.op = durable && !by_commit ? HostOp::write_sync : HostOp::write;
+		h.sync_pending = by_commit;
 		map_data(chunk, h, run);
 		break;
 	case UBD_OP_DISCARD:
@@ -384,8 +402,26 @@ void Queue::fill(Chunk &chunk, Header &h)
 			use_fallback(chunk);
 		break;
 	}
+	chunk.sector = SectorNumber(at.value >> UBD_SECTOR_SHIFT);
+	chunk.sectors = static_cast<u32>(sectors(chunk.bytes));
 	h.prepared = h.prepared + chunk.bytes;
 	h.all_prepared = h.prepared.value == rq.bytes;
+}
+
+// Steps over what the request's next part asks nothing of the host for. True if
+// that was all of it.
+bool Queue::skip_unneeded(Header &h)
+{
+	const Request &rq = *h.rq;
+	while (rq.op == UBD_OP_DISCARD && h.prepared.value < rq.bytes) {
+		const ByteOffset at = to_bytes(SectorNumber(rq.sector)) + h.prepared;
+		const Run run = layout_.next_run(rq.op, at, ByteCount(rq.bytes) - h.prepared);
+		if (!run.skip)
+			return false;
+		h.prepared = h.prepared + run.bytes;
+		h.all_prepared = h.prepared.value == rq.bytes;
+	}
+	return h.all_prepared;
 }
 
 void Queue::map_data(Chunk &chunk, Header &h, const Run &run)
@@ -411,7 +447,11 @@ void Queue::to_engine(Chunk &chunk)
  * once: with two in flight, the second would return success for what the first
  * lost. Who comes while one is with the host waits, and all who wait share the
  * next: it begins after all of them came. False if the chunk has to wait.
- * model/sync.pml is a model of this and of end_sync().
+ * model/sync.pml is a model of this and of end_sync(), without the commit.
+ *
+ * On a COW device it is a commit, see cow.hh: the set of bits is sealed here,
+ * before the fdatasync is handed over, so what is sealed was written before it.
+ * Who joins here had its bits set before that.
  */
 bool Queue::lead_sync(Chunk &chunk)
 {
@@ -421,23 +461,123 @@ bool Queue::lead_sync(Chunk &chunk)
 		return false;
 	}
 	sync_leader_ = &chunk;
+	if (phase_ != SyncPhase::data)
+		return true; // too late to join: a step of the commit
 	while (!sync_waiting_.empty()) {
 		stats_.syncs_shared++;
 		sync_joined_.push(sync_waiting_.pop());
 	}
+	if (has_news()) {
+		config_.cow->bitmap.seal();
+		dirty_ms_ = 0;
+	}
 	return true;
+}
+
+// The host has done what the leader asked for: what comes next.
+void Queue::advance_sync(Chunk &leader, ByteCount done)
+{
+	Cow *cow = config_.cow;
+	switch (phase_) {
+	case SyncPhase::data:
+		stats_.host_syncs++;
+		if (!cow || !cow->bitmap.sealed())
+			return end_sync(leader, UBD_STATUS_OK);
+		next_block_ = 0;
+		phase_ = SyncPhase::blocks;
+		return write_blocks(leader);
+	case SyncPhase::blocks:
+		if (!done.value)
+			return complete_error(leader, errno_io);
+		leader.advance(done);
+		if (leader.bytes.value) {
+			stats_.chunks_continued++;
+			return retry(leader, false);
+		}
+		return write_blocks(leader);
+	case SyncPhase::bits:
+		stats_.host_syncs++;
+		stats_.commits++;
+		cow->bitmap.end_committed();
+		return end_sync(leader, UBD_STATUS_OK);
+	}
+}
+
+// The leader writes the next blocks of the bitmap, or makes them durable if
+// all are written.
+void Queue::write_blocks(Chunk &leader)
+{
+	const Run run = config_.cow->gather(next_block_);
+	leader.pauses = 0;
+	if (run.bytes.value) {
+		stats_.bitmap_writes++;
+		leader.op = HostOp::write;
+		leader.file = run.file;
+		leader.offset = run.offset;
+		leader.bytes = run.bytes;
+		leader.first = 0;
+		leader.iovs = 1;
+		leader.iov[0] = { config_.cow->buffer, run.bytes.value };
+	} else {
+		phase_ = SyncPhase::bits;
+		leader.op = HostOp::sync;
+	}
+	retry(leader, false);
+}
+
+// Bits are there that no commit has sealed, and it is not too late for them.
+bool Queue::has_news() const
+{
+	return config_.cow && !config_.cow->poisoned && config_.cow->bitmap.dirty();
+}
+
+/*
+ * A commit that nobody asked for: of the queue's own request, which takes no
+ * ticket and no memory, and has its own place in the rings. Later than the
+ * writes whose bits it commits is all that it has to be.
+ */
+void Queue::start_commit()
+{
+	if (committing_)
+		return;
+	committing_ = true;
+	commit_failed_ = false;
+	commit_request_ = Request{};
+	commit_request_.op = UBD_OP_FLUSH;
+	commit_request_.served = true;
+	commit_header_ = Header{};
+	commit_header_.rq = &commit_request_;
+	commit_header_.chunks = &commit_chunk_;
+	commit_header_.all_prepared = true;
+	new (Place{ &commit_chunk_ }) Chunk;
+	commit_chunk_.header = &commit_header_;
+	commit_chunk_.op = HostOp::sync;
+	retry(commit_chunk_, false);
+}
+
+// The data of a chunk is where it belongs: from now on reads find it there.
+void Queue::landed(const Chunk &chunk)
+{
+	const u8 op = chunk.header->rq->op;
+	if (!config_.cow || (op != UBD_OP_WRITE && op != UBD_OP_WRITE_ZEROES))
+		return;
+	commit_failed_ = false;
+	config_.cow->bitmap.set(chunk.sector.value, chunk.sectors);
 }
 
 // The fdatasync ended for all who shared it. The next one may begin, unless
 // durability is lost: then there is none to be had.
 void Queue::end_sync(Chunk &leader, u8 status)
 {
+	if (config_.cow && config_.cow->bitmap.sealed())
+		config_.cow->bitmap.end_failed();
 	if (sync_failed_) {
 		status = status == UBD_STATUS_OK ? u8{ UBD_STATUS_IOERR } : status;
 		while (!sync_waiting_.empty())
 			sync_joined_.push(sync_waiting_.pop());
 	}
 	sync_leader_ = nullptr;
+	phase_ = SyncPhase::data;
 	if (!sync_waiting_.empty()) {
 		sync_leader_ = &sync_waiting_.pop();
 		waiting_.push(*sync_leader_);
@@ -508,12 +648,12 @@ void Queue::complete(Chunk &chunk, s32 result)
 		return complete_error(chunk, -result);
 	backoff_ms_ = 0;
 	futile_waits_ = 0;
-	if (chunk.op == HostOp::sync) {
-		stats_.host_syncs++;
-		return end_sync(chunk, UBD_STATUS_OK);
-	}
-	if (!moves_data(chunk.op))
+	if (&chunk == sync_leader_)
+		return advance_sync(chunk, ByteCount(static_cast<u32>(result)));
+	if (!moves_data(chunk.op)) {
+		landed(chunk);
 		return finish_chunk(chunk);
+	}
 	complete_ok(chunk, ByteCount(static_cast<u32>(result)));
 }
 
@@ -529,7 +669,7 @@ void Queue::complete_ok(Chunk &chunk, ByteCount done)
 				  "%s: %s: the file ends before the device does (read at byte %llu): was it "
 				  "truncated while in use? What is missing reads as zeros; grow it back with "
 				  "truncate -s, and restore its content\n",
-				  config_.disk, config_.path, chunk.offset.value);
+				  config_.disk, path_of(chunk), chunk.offset.value);
 		shrunk_reported_ = true;
 		chunk.zero_rest();
 		return finish_chunk(chunk);
@@ -543,8 +683,10 @@ void Queue::complete_ok(Chunk &chunk, ByteCount done)
 		}
 	}
 	chunk.advance(done);
-	if (!chunk.bytes.value)
+	if (!chunk.bytes.value) {
+		landed(chunk);
 		return finish_chunk(chunk);
+	}
 	stats_.chunks_continued++;
 	retry(chunk, false);
 }
@@ -580,7 +722,7 @@ void Queue::complete_error(Chunk &chunk, int error)
 		report(chunk, error);
 		if (loses_durability(chunk.op, error))
 			durability_lost(error);
-		if (chunk.op == HostOp::sync)
+		if (&chunk == sync_leader_)
 			return end_sync(chunk, status_of(error));
 		fail(chunk, status_of(error));
 		return finish_chunk(chunk);
@@ -612,6 +754,11 @@ void Queue::finish_chunk(Chunk &chunk)
 {
 	Header &h = *chunk.header;
 	bool last = h.all_prepared && h.chunks == &chunk && !chunk.sibling_next;
+	if (&chunk == &commit_chunk_) {
+		committing_ = false;
+		commit_failed_ = h.status != UBD_STATUS_OK;
+		return;
+	}
 	if (last && h.sync_pending && h.status == UBD_STATUS_OK && sync_failed_)
 		h.status = UBD_STATUS_IOERR;
 	if (last && h.sync_pending && h.status == UBD_STATUS_OK) {
@@ -650,13 +797,19 @@ void Queue::report(const Chunk &chunk, int error)
 {
 	const Request &rq = *chunk.header->rq;
 	if (rq.op == UBD_OP_FLUSH) {
-		ubd_k_log(UBD_LOG_ERROR, true, "%s: %s: flush failed: %s (%d); %s\n", config_.disk, config_.path,
-			  errno_words(error), error, remedy_for(error));
+		ubd_k_log(UBD_LOG_ERROR, true, "%s: %s: %s failed: %s (%d); %s\n", config_.disk, config_.path,
+			  &rq == &commit_request_ ? "commit of the COW bitmap" : "flush", errno_words(error), error,
+			  remedy_for(error));
 		return;
 	}
 	ubd_k_log(UBD_LOG_ERROR, true, "%s: %s: %s of %llu sectors at sector %llu failed: %s (%d); %s\n", config_.disk,
-		  config_.path, operation_name(rq.op), sectors(ByteCount(rq.bytes)), rq.sector, errno_words(error),
+		  path_of(chunk), operation_name(rq.op), sectors(ByteCount(rq.bytes)), rq.sector, errno_words(error),
 		  error, remedy_for(error));
+}
+
+const char *Queue::path_of(const Chunk &chunk) const
+{
+	return chunk.file ? config_.backing : config_.path;
 }
 
 // Linux forgets which pages it failed to write back: no later success proves
@@ -666,6 +819,8 @@ void Queue::durability_lost(int error)
 	if (sync_failed_)
 		return;
 	sync_failed_ = true;
+	if (config_.cow)
+		config_.cow->poisoned = true;
 	ubd_k_log(UBD_LOG_ERROR, false,
 		  "%s: %s: the host failed to make data durable: %s (%d); from now on each write and flush of this "
 		  "device fails, since what was lost cannot be known: copy what you need, check the host's disk, and "
@@ -695,9 +850,14 @@ void Queue::arm()
 		need_timer(backoff_ms_);
 	} else if (!waiting_.empty()) {
 		need_timer(first_backoff_ms);
-	} else if (in_flight_ || active_) {
-		need_timer(watch_ms);
+	} else if (in_flight_ || active_ || committing_ || (has_news() && config_.cow->commit_ms)) {
+		need_timer(watch_interval());
 	}
+}
+
+u32 Queue::watch_interval() const
+{
+	return has_news() && config_.cow->commit_ms ? min(watch_ms, config_.cow->commit_ms) : watch_ms;
 }
 
 void Queue::need_timer(u32 ms)

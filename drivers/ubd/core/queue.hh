@@ -28,6 +28,7 @@
 #ifndef UBD_CORE_QUEUE_HH
 #define UBD_CORE_QUEUE_HH
 
+#include "cow.hh"
 #include "engine.hh"
 #include "layout.hh"
 #include "list.hh"
@@ -39,7 +40,9 @@ namespace ubd
 struct QueueConfig {
 	const char *disk = ""; // for messages
 	const char *path = ""; // of the file written to
+	const char *backing = ""; // path of the backing file
 	bool sync_writes = false; // each write is durable before it ends
+	Cow *cow = nullptr; // of a COW device
 };
 
 class Queue {
@@ -71,6 +74,8 @@ public:
 
 private:
 	enum class Reaper : u8 { submitter, interrupt, timer };
+	// See cow.hh. On a raw device there is the first one only.
+	enum class SyncPhase : u8 { data, blocks, bits };
 	class Guard;
 
 	void serve(Reaper reaper);
@@ -84,7 +89,15 @@ private:
 	void map_data(Chunk &chunk, Header &h, const Run &run);
 	void to_engine(Chunk &chunk);
 	bool lead_sync(Chunk &chunk);
+	void advance_sync(Chunk &leader, ByteCount done);
+	void write_blocks(Chunk &leader);
 	void end_sync(Chunk &leader, u8 status);
+	void start_commit();
+	void landed(const Chunk &chunk);
+	bool has_news() const;
+	u32 watch_interval() const;
+	const char *path_of(const Chunk &chunk) const;
+	bool skip_unneeded(Header &h);
 	bool submit();
 	u32 reap(Reaper reaper);
 	void complete(Chunk &chunk, s32 result);
@@ -119,6 +132,11 @@ private:
 	Chunk *sync_leader_ = nullptr; // the one whose fdatasync runs, or is to
 	Fifo<Chunk> sync_joined_; // share the leader's
 	Fifo<Chunk> sync_waiting_; // came after it was prepared
+	SyncPhase phase_ = SyncPhase::data; // of the leader, on a COW device
+	u64 next_block_ = 0; // of the bitmap, in phase `blocks`
+	u32 dirty_ms_ = 0; // how long there have been bits that are not committed
+	bool committing_ = false; // by the queue's own request
+	bool commit_failed_ = false; // that one did; not to be tried again at once
 	u64 next_ticket_ = 0; // for the next request
 	u64 served_ = 0; // ticket of the request that is at the head
 	u64 to_engine_ = 0; // prepare() calls ever made
@@ -145,6 +163,10 @@ private:
 
 	Header reserve_header_;
 	Chunk reserve_chunk_;
+	// Of the commits that nobody asked for.
+	Request commit_request_{};
+	Header commit_header_;
+	Chunk commit_chunk_;
 	bool header_reserved_ = false; // the reserve is in use
 	bool chunk_reserved_ = false;
 

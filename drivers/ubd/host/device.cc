@@ -50,59 +50,219 @@ const char *ring_remedy(int error)
 	}
 }
 
+// Where files without a name are made.
+class TemporaryDirectory {
+public:
+	explicit TemporaryDirectory(const char *asked) : path_(static_cast<char *>(ubd_k_zalloc(UBD_PATH_MAX)))
+	{
+		if (path_ && !asked[0] && !host_variable("TMPDIR=", path_, UBD_PATH_MAX))
+			copy_text(path_, "/var/tmp", UBD_PATH_MAX);
+		else if (path_ && asked[0])
+			copy_text(path_, asked, UBD_PATH_MAX);
+	}
+	~TemporaryDirectory() { ubd_k_free(path_); }
+	TemporaryDirectory(const TemporaryDirectory &) = delete;
+	TemporaryDirectory &operator=(const TemporaryDirectory &) = delete;
+	const char *path() const { return path_ ? path_ : "/var/tmp"; }
+
+private:
+	char *const path_;
+};
+
 } // namespace
 
-Device::Device(const ubd_options &o, const char *disk, ubd_kqueue *k)
-	: k_(k), disk_(disk), index_(o.index), want_read_only_(o.read_only), sync_(o.sync), shared_(o.shared),
-	  no_discard_(o.no_discard),
-#ifdef UBD_FAULTS
-	  queue_(k, faults_, layout_, queue_config(disk, shown_, o.sync))
-#else
-	  queue_(k, engine_, layout_, queue_config(disk, shown_, o.sync))
-#endif
+Device::Device(const ubd_options &o, const ubd_open_settings &s, const char *disk, ubd_kqueue *k)
+	: k_(k), disk_(disk), index_(o.index), want_read_only_(o.read_only), sync_(o.sync && !s.snapshot),
+	  shared_(o.shared), no_discard_(o.no_discard), plain_(o.plain), settings_(s),
+	  snapshot_(s.snapshot && !o.read_only)
 {
 	copy_text(path_, o.path, sizeof(path_));
 	copy_text(shown_, o.shown, sizeof(shown_));
+	copy_text(backing_, o.backing, sizeof(backing_));
+	copy_text(backing_shown_, o.backing_shown, sizeof(backing_shown_));
 	copy_text(serial_, o.serial, sizeof(serial_));
 }
 
-QueueConfig Device::queue_config(const char *disk, const char *path, bool sync)
+// No request is queued or in flight.
+Device::~Device()
 {
-	QueueConfig c;
-	c.disk = disk;
-	c.path = path;
-	c.sync_writes = sync;
-	return c;
+	if (queue_) {
+		if (is_cow_)
+			cow_file_.commit_last(request(FileRole::container), file_);
+		queue_->~Queue();
+	}
+	engine_.close();
+	relay_release(index_);
 }
 
-Error Device::open(int wake_fd, bool beside, u32 depth)
+OpenRequest Device::request(FileRole role) const
 {
-	OpenRequest request{ disk_, shown_, path_, want_read_only_, !shared_, beside };
-	UBD_TRY(file_.open(request));
-	if (!shared_)
-		ubd_relay_hold(index_, file_.fd());
+	return OpenRequest{ disk_, shown_, path_, want_read_only_, !shared_, settings_.beside, role };
+}
+
+CowRequest Device::cow_request() const
+{
+	return CowRequest{ request(FileRole::container), backing_, backing_shown_ };
+}
+
+Error Device::open()
+{
 	ignore_file_size_signal();
-	int fds[] = { file_.fd() };
-	Error e = engine_.open(depth, wake_fd, fds, 1, file_.sync_fd());
+	UBD_TRY(snapshot_ ? open_snapshot() : open_files());
+	UBD_TRY(check_block_size());
+	tell_relay();
+	UBD_TRY(open_engine());
+	make_queue();
+	return no_error;
+}
+
+Error Device::open_files()
+{
+	UBD_TRY(cow_file_.create_if_missing(cow_request()));
+	// Before its size is judged it must be known what it is.
+	const OpenRequest r = request(plain_ ? FileRole::device : FileRole::container);
+	UBD_TRY(file_.open(r));
+	tell_relay(); // to wait for the backing file's lock may take seconds
+	if (!plain_)
+		UBD_TRY(cow_file_.detect(r, file_, is_cow_));
+	is_cow_ = is_cow_ || backing_[0];
+	if (!is_cow_)
+		return file_.check_size(r);
+	cow_file_.cow().commit_ms = settings_.commit_ms;
+	return cow_file_.open(cow_request(), file_);
+}
+
+/*
+ * What is written goes to a COW file that has no name and is never committed.
+ * Over a plain file, that is the backing file; a COW file that is there is
+ * copied first (the host's file system may share what is equal).
+ */
+Error Device::open_snapshot()
+{
+	struct stat st;
+	if (backing_[0] && stat_path(path_, st).number == errno_noent)
+		return open_over(backing_, backing_shown_);
+	HostFile named;
+	OpenRequest r = request(plain_ ? FileRole::device : FileRole::container);
+	r.read_only = true;
+	UBD_TRY(named.open(r));
+	bool is_cow = false;
+	if (!plain_)
+		UBD_TRY(cow_file_.detect(r, named, is_cow));
+	if (!is_cow && !backing_[0]) {
+		UBD_TRY(named.check_size(r));
+		named.close();
+		is_own_base_ = true;
+		return open_over(path_, shown_);
+	}
+	TemporaryDirectory directory(settings_.snapshot_dir);
+	sys::Fd fd;
+	UBD_TRY(cow_file_.copy_unnamed(r, named, directory.path(), fd));
+	named.close();
+	return open_unnamed(fd, backing_, backing_shown_);
+}
+
+Error Device::open_over(const char *base, const char *base_shown)
+{
+	TemporaryDirectory directory(settings_.snapshot_dir);
+	sys::Fd fd;
+	CowRequest r{ request(FileRole::container), base, base_shown, plain_ };
+	UBD_TRY(cow_file_.create_unnamed(r, directory.path(), fd));
+	return open_unnamed(fd, "", "");
+}
+
+// By the descriptor, which stands for a COW file without a name.
+Error Device::open_unnamed(const sys::Fd &fd, const char *backing, const char *backing_shown)
+{
+	char path[40];
+	ubd_k_snprintf(path, sizeof(path), "/proc/self/fd/%d", fd.get());
+	CowRequest r{ request(FileRole::container), backing, backing_shown, plain_ };
+	r.file.path = path;
+	r.file.beside = false; // it is open in this process, but by us
+	UBD_TRY(file_.open(r.file));
+	UBD_TRY(cow_file_.detect(r.file, file_, is_cow_));
+	UBD_TRY(cow_file_.open(r, file_));
+	is_cow_ = true;
+	// Nobody will ever read its bits.
+	cow_file_.cow().commit_ms = 0;
+	cow_file_.cow().poisoned = true;
+	return no_error;
+}
+
+Error Device::check_block_size()
+{
+	u32 asked = file_.logical_block();
+	if (is_cow_ && cow_file_.backing().logical_block() > asked)
+		asked = cow_file_.backing().logical_block();
+	logical_block_ = settings_.block_size ? settings_.block_size : asked;
+	const u64 bytes = is_cow_ ? cow_file_.size().value : file_.size().value;
+	if (bytes % logical_block_ == 0)
+		return no_error;
+	ubd_k_log(
+		UBD_LOG_ERROR, false,
+		"%s: %s: the device has %llu bytes, which is no multiple of the block size %u; give block_size=512%s\n",
+		disk_, shown_, bytes, logical_block_, is_cow_ ? "" : ", or round it up with truncate -s %4096 FILE");
+	return Error{ errno_inval };
+}
+
+// What it is to unlock, and what to commit, if the UML process is ended.
+void Device::tell_relay()
+{
+	if (shared_)
+		return;
+	HeldFiles files;
+	files.fds[HeldFiles::locked] = file_.fd();
+	const LastCommit *commit = nullptr;
+	if (cow_file_.backing().fd() >= 0) {
+		files.fds[HeldFiles::backing] = cow_file_.backing().fd();
+		files.fds[HeldFiles::unsynced] = file_.sync_fd(); // for FUA, which a COW device has none of
+		if (!snapshot_ && !file_.read_only())
+			commit = &cow_file_.last_commit();
+	}
+	relay_hold(index_, files, commit);
+}
+
+Error Device::open_engine()
+{
+	int fds[] = { file_.fd(), cow_file_.backing().fd() };
+	Error e = engine_.open(settings_.queue_depth, settings_.wake_fd, fds, is_cow_ ? 2 : 1, file_.sync_fd());
 	if (e)
 		ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: cannot set up io_uring: %s (%d); %s\n", disk_, shown_,
 			  errno_words(e.number), e.number, ring_remedy(e.number));
 	return e;
 }
 
+void Device::make_queue()
+{
+	QueueConfig c;
+	c.disk = disk_;
+	c.path = shown_;
+	c.backing = cow_file_.backing_shown();
+	c.sync_writes = sync_;
+	c.cow = is_cow_ ? &cow_file_.cow() : nullptr;
+	const Layout &layout = is_cow_ ? static_cast<const Layout &>(cow_layout_) : raw_layout_;
+#ifdef UBD_FAULTS
+	Engine &engine = faults_;
+#else
+	Engine &engine = engine_;
+#endif
+	queue_ = new (Place{ queue_memory_ }) Queue(k_, engine, layout, c);
+}
+
 void Device::info(ubd_device_info &out) const
 {
-	out.bytes = file_.size().value;
-	out.logical_block = file_.logical_block();
-	out.physical_block = file_.physical_block();
+	out.bytes = is_cow_ ? cow_file_.size().value : file_.size().value;
+	out.backing = is_cow_ && !is_own_base_ ? cow_file_.backing_shown() : "";
+	out.logical_block = logical_block_;
+	out.physical_block = file_.physical_block() > logical_block_ ? file_.physical_block() : logical_block_;
 	out.read_only = file_.read_only();
 	out.discard_granularity = no_discard_ || out.read_only ? 0 : out.physical_block;
 	out.max_write_zeroes_sectors = out.read_only ? 0 : static_cast<u32>(file_.max_zeroes() >> UBD_SECTOR_SHIFT);
-	out.write_cache = !sync_ && !out.read_only;
-	out.fua = out.write_cache;
+	out.write_cache = !sync_ && !snapshot_ && !out.read_only;
+	out.fua = out.write_cache && !is_cow_; // there it takes a commit
 	out.path = shown_;
 	out.serial = serial_;
-	out.mode = sync_ ? "writethrough" : "writeback";
+	out.mode = snapshot_ ? "snapshot" : sync_ ? "writethrough" : "writeback";
 	out.engine = engine_.name();
 	out.guest_bytes = sizeof(*this);
 	out.host_bytes = engine_.host_bytes();
@@ -120,26 +280,18 @@ ubd::Device &device(ubd_device *d)
 
 } // namespace
 
-int ubd_device_open(const ubd_options *o, const char *name, ubd_kqueue *k, int wake_fd, bool beside, ubd_u32 depth,
+int ubd_device_open(const ubd_options *o, const char *name, ubd_kqueue *k, const ubd_open_settings *settings,
 		    ubd_device **out)
 {
 	using namespace ubd;
-	if (o->backing[0]) {
-		ubd_k_log(
-			UBD_LOG_ERROR, false,
-			"%s: %s: copy-on-write over a backing file (%.100s) is not supported by this version; give one "
-			"file\n",
-			name, o->shown, o->backing);
-		return errno_opnotsupp;
-	}
 	void *memory = ubd_k_zalloc(sizeof(Device));
 	if (!memory) {
 		ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: no memory for the device; give the guest more (mem=)\n", name,
 			  o->shown);
 		return errno_nomem;
 	}
-	auto *d = new (Place{ memory }) Device(*o, name, k);
-	if (Error e = d->open(wake_fd, beside, depth)) {
+	auto *d = new (Place{ memory }) Device(*o, *settings, name, k);
+	if (Error e = d->open()) {
 		d->~Device();
 		ubd_k_free(d);
 		return e.number;
@@ -158,10 +310,10 @@ ubd_queue *ubd_device_queue(ubd_device *d)
 	return reinterpret_cast<ubd_queue *>(&device(d).queue());
 }
 
-bool ubd_device_same_file(ubd_device *d, const char *path)
+bool ubd_device_conflicts(ubd_device *d, const char *path, bool read_only)
 {
 	struct stat st;
-	return !ubd::stat_path(path, st) && device(d).file().is(st);
+	return !ubd::stat_path(path, st) && device(d).conflicts(st, read_only);
 }
 
 void ubd_device_close(ubd_device *d)

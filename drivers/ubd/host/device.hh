@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A device put together: its file, its engine, its layout, its queue. Opened
+ * A device put together: its files, its engine, its layout, its queue. Opened
  * and closed in process context, under kernel/'s device mutex.
  */
 #ifndef UBD_HOST_DEVICE_HH
@@ -8,6 +8,7 @@
 
 #include "../core/fault.hh"
 #include "../core/queue.hh"
+#include "cow_file.hh"
 #include "file.hh"
 #include "uring.hh"
 
@@ -29,19 +30,20 @@ private:
 
 class Device {
 public:
-	Device(const ubd_options &o, const char *disk, ubd_kqueue *k);
+	Device(const ubd_options &o, const ubd_open_settings &s, const char *disk, ubd_kqueue *k);
 	Device(const Device &) = delete;
 	Device &operator=(const Device &) = delete;
-	~Device()
-	{
-		engine_.close();
-		ubd_relay_release(index_);
-	}
+	~Device();
 
-	Error open(int wake_fd, bool beside, u32 depth);
+	Error open();
 	void info(ubd_device_info &out) const;
-	Queue &queue() { return queue_; }
-	const HostFile &file() const { return file_; }
+	Queue &queue() { return *queue_; }
+	// The file is one of the device's, and one of both sides writes to it.
+	bool conflicts(const struct stat &st, bool read_only) const
+	{
+		return (file_.is(st) && !(file_.read_only() && read_only)) ||
+		       (cow_file_.backing().is(st) && !read_only);
+	}
 	ubd_kqueue *kernel() const { return k_; }
 #ifdef UBD_FAULTS
 	FaultEngine &faults()
@@ -51,7 +53,16 @@ public:
 #endif
 
 private:
-	static QueueConfig queue_config(const char *disk, const char *path, bool sync);
+	Error open_files();
+	Error open_snapshot();
+	Error open_over(const char *base, const char *base_shown);
+	Error open_unnamed(const sys::Fd &fd, const char *backing, const char *backing_shown);
+	Error check_block_size();
+	Error open_engine();
+	void tell_relay();
+	void make_queue();
+	OpenRequest request(FileRole role) const;
+	CowRequest cow_request() const;
 
 	ubd_kqueue *const k_;
 	const char *const disk_;
@@ -60,18 +71,30 @@ private:
 	const bool sync_;
 	const bool shared_;
 	const bool no_discard_;
+	const bool plain_;
+	const ubd_open_settings settings_;
+	const bool snapshot_;
+	bool is_cow_ = false;
+	bool is_own_base_ = false; // a snapshot's backing file is what was named
+	u32 logical_block_ = UBD_SECTOR_SIZE; // bytes
 	char path_[UBD_PATH_MAX];
 	char shown_[UBD_SHOWN_MAX]; // path for messages
+	char backing_[UBD_PATH_MAX]; // as on the command line
+	char backing_shown_[UBD_SHOWN_MAX];
 	char serial_[UBD_SERIAL_MAX];
 
 	HostFile file_; // outlives the engine: declared before it
+	CowFile cow_file_;
 	UringEngine engine_;
 #ifdef UBD_FAULTS
 	KernelFaultTimer fault_timer_{ k_ };
 	FaultEngine faults_{ engine_, fault_timer_ };
 #endif
-	RawLayout layout_;
-	Queue queue_;
+	RawLayout raw_layout_;
+	CowLayout cow_layout_{ cow_file_.cow() };
+	// Made when it is known what it is for.
+	alignas(Queue) char queue_memory_[sizeof(Queue)];
+	Queue *queue_ = nullptr;
 };
 
 } // namespace ubd

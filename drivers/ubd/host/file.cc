@@ -42,8 +42,13 @@ Error refuse_errno(const OpenRequest &r, const char *what, int number, const cha
 	return Error{ number };
 }
 
-const char *open_remedy(int number)
+const char *open_remedy(const OpenRequest &r, int number)
 {
+	if (r.role == FileRole::backing)
+		return number == errno_noent
+			       ? "correct its name, or if it was moved name it behind the COW file on the "
+				 "command line"
+			       : "a backing file has to be readable: check its permissions";
 	switch (number) {
 	case errno_noent:
 		return "create the file (truncate -s SIZE FILE) or correct its name";
@@ -100,16 +105,20 @@ bool shares_our_descriptors(const char *pid)
 	return number_of(pid) == self || sys::call(SYS_kcmp, self, number_of(pid), kcmp_files) == 0;
 }
 
-// True if the process (a number, or "self") has the file open.
-bool process_has_open(const char *process, const struct stat &st)
+// How often the process (a number, or "self") has the file open; counts no
+// further than `most`.
+u32 openings(const char *process, const struct stat &st, u32 most)
 {
 	char path[64];
+	u32 n = 0;
 	ubd_k_snprintf(path, sizeof(path), "/proc/%s/fd", process);
-	return any_number_in(path, [&](const char *fd) {
+	(void)any_number_in(path, [&](const char *fd) {
 		struct stat other;
 		ubd_k_snprintf(path, sizeof(path), "/proc/%s/fd/%s", process, fd);
-		return !stat_path(path, other) && other.st_dev == st.st_dev && other.st_ino == st.st_ino;
+		n += !stat_path(path, other) && other.st_dev == st.st_dev && other.st_ino == st.st_ino;
+		return n == most;
 	});
+	return n;
 }
 
 struct Holder {
@@ -134,7 +143,7 @@ bool find_holder(int fd, short type, Holder &h)
 		return false;
 	} else {
 		bool found = any_number_in("/proc", [&](const char *pid) {
-			if (shares_our_descriptors(pid) || !process_has_open(pid, st))
+			if (shares_our_descriptors(pid) || !openings(pid, st, 1))
 				return false;
 			ubd_k_snprintf(h.pid, sizeof(h.pid), "%s", pid);
 			return true;
@@ -163,11 +172,12 @@ Error HostFile::open(const OpenRequest &r)
 	// Looked at by name first: to open a FIFO waits, and to close a second
 	// descriptor of a file drops the locks that the kernel's own driver has.
 	if (Error e = stat_path(r.path, st))
-		return refuse_errno(r, "cannot find the file", e.number, open_remedy(e.number));
+		return refuse_errno(r, "cannot find the file", e.number, open_remedy(r, e.number));
 	UBD_TRY(check_type(r, st));
 	// By descriptors, not names: the kernel's own driver may have got its
 	// file by mconsole.
-	if (r.beside && process_has_open("self", st))
+	const u32 ours = own_openings(st);
+	if (r.beside && openings("self", st, ours + 1) > ours)
 		return refuse(r, errno_busy,
 			      "this UML process has the file open already, perhaps in its own ubd driver",
 			      "name another file");
@@ -179,14 +189,27 @@ Error HostFile::open(const OpenRequest &r)
 	ino_ = st.st_ino;
 	UBD_TRY(measure(r, st));
 	UBD_TRY(open_again(r));
+	next_open_ = first_open;
+	first_open = this;
 	return r.lock ? take_lock(r) : no_error;
+}
+
+constinit HostFile *HostFile::first_open = nullptr;
+
+// Of the file that `st` is: how often devices of this module have it open.
+u32 HostFile::own_openings(const struct stat &st) const
+{
+	u32 n = 0;
+	for (const HostFile *f = first_open; f; f = f->next_open_)
+		if (f->is(st))
+			n += 1 + f->sync_fd_.valid();
+	return n;
 }
 
 Error HostFile::check_type(const OpenRequest &r, const struct stat &st)
 {
 	if (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode))
 		return no_error;
-	fd_.reset();
 	if (S_ISDIR(st.st_mode))
 		return refuse(r, errno_isdir, "is a directory", "name a file or a block device");
 	return refuse(r, errno_inval, "is neither a regular file nor a block device", "name one of these");
@@ -208,7 +231,7 @@ Error HostFile::open_fd(const OpenRequest &r)
 		}
 	}
 	if (fd < 0)
-		return refuse_errno(r, "cannot open the file", -fd, open_remedy(-fd));
+		return refuse_errno(r, "cannot open the file", -fd, open_remedy(r, -fd));
 	fd_.reset(fd);
 	return no_error;
 }
@@ -231,7 +254,8 @@ Error HostFile::open_again(const OpenRequest &r)
 Error HostFile::measure(const OpenRequest &r, const struct stat &st)
 {
 	u64 bytes = static_cast<u64>(st.st_size);
-	if (S_ISBLK(st.st_mode)) {
+	block_device_ = S_ISBLK(st.st_mode);
+	if (block_device_) {
 		unsigned int physical = 0;
 		int logical = 0;
 		if (long n = sys::call(SYS_ioctl, fd_.get(), BLKGETSIZE64, sys::arg(&bytes)); n < 0)
@@ -249,6 +273,19 @@ Error HostFile::measure(const OpenRequest &r, const struct stat &st)
 		physical_block_ = 4096;
 	if (physical_block_ < logical_block_)
 		physical_block_ = logical_block_;
+	size_ = ByteCount(bytes);
+	if (r.role != FileRole::container)
+		UBD_TRY(check_size(r));
+	struct statfs fs;
+	max_zeroes_ = most_zeroes;
+	if (sys::call(SYS_fstatfs, fd_.get(), sys::arg(&fs)) == 0 && fs.f_type == TMPFS_MAGIC)
+		max_zeroes_ = most_written_zeroes;
+	return no_error;
+}
+
+Error HostFile::check_size(const OpenRequest &r) const
+{
+	const u64 bytes = size_.value;
 	if (!bytes)
 		return refuse(r, errno_inval, "is empty", "give it a size (truncate -s SIZE FILE)");
 	if (bytes % logical_block_) {
@@ -258,11 +295,6 @@ Error HostFile::measure(const OpenRequest &r, const struct stat &st)
 			  r.disk, r.shown, bytes, logical_block_, logical_block_);
 		return Error{ errno_inval };
 	}
-	size_ = ByteCount(bytes);
-	struct statfs fs;
-	max_zeroes_ = most_zeroes;
-	if (sys::call(SYS_fstatfs, fd_.get(), sys::arg(&fs)) == 0 && fs.f_type == TMPFS_MAGIC)
-		max_zeroes_ = most_written_zeroes;
 	return no_error;
 }
 
@@ -289,23 +321,36 @@ Error HostFile::take_lock(const OpenRequest &r)
 		return refuse_errno(r, "cannot be locked", static_cast<int>(-n),
 				    "give the c flag to do without a lock");
 	}
-	Holder h;
-	if (find_holder(fd_.get(), lock.l_type, h))
-		ubd_k_log(
-			UBD_LOG_ERROR, false,
-			"%s: %s: is locked by process %s (%s) of the host; stop that guest, or give both the r flag to "
-			"share it read-only\n",
-			r.disk, r.shown, h.pid, h.name);
-	else
-		ubd_k_log(UBD_LOG_ERROR, false,
-			  "%s: %s: is locked by another guest; stop that guest, or give both the r flag to share it "
-			  "read-only\n",
-			  r.disk, r.shown);
+	refuse_lock(r, lock.l_type);
 	return Error{ errno_busy };
+}
+
+void HostFile::refuse_lock(const OpenRequest &r, short type) const
+{
+	const char *remedy = "stop that guest, or give both the r flag to share it read-only";
+	if (r.role == FileRole::backing)
+		remedy = "it may be writing there, and a backing file must not change: stop it";
+	struct stat st;
+	Holder h;
+	if (sys::call(SYS_fstat, fd_.get(), sys::arg(&st)) == 0 && own_openings(st) > 1u + sync_fd_.valid())
+		ubd_k_log(UBD_LOG_ERROR, false,
+			  "%s: %s: another disk of this guest has the file, and one of both is to write to it; name "
+			  "another file\n",
+			  r.disk, r.shown);
+	else if (find_holder(fd_.get(), type, h))
+		ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: is locked by process %s (%s) of the host; %s\n", r.disk,
+			  r.shown, h.pid, h.name, remedy);
+	else
+		ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: is locked by another guest; %s\n", r.disk, r.shown, remedy);
 }
 
 void HostFile::close()
 {
+	for (HostFile **f = &first_open; *f; f = &(*f)->next_open_)
+		if (*f == this) {
+			*f = next_open_;
+			break;
+		}
 	if (locked_) {
 		// A ring that is still dissolving may hold the file: let go by name.
 		struct flock lock {};
@@ -317,17 +362,19 @@ void HostFile::close()
 	fd_.reset();
 }
 
-} // namespace ubd
-
-long ubd_host_read_cmdline(char *to, size_t bytes)
+namespace
 {
-	ubd::sys::Fd fd(ubd::sys::open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC));
+
+// Returns bytes or -errno.
+long read_whole(const char *path, char *to, size_t bytes)
+{
+	sys::Fd fd(sys::open(path, O_RDONLY | O_CLOEXEC));
 	if (!fd.valid())
 		return fd.get();
 	size_t total = 0;
 	while (total < bytes) {
-		long n = ubd::sys::read(fd.get(), to + total, bytes - total);
-		if (n == -ubd::errno_intr)
+		long n = sys::read(fd.get(), to + total, bytes - total);
+		if (n == -errno_intr)
 			continue;
 		if (n < 0)
 			return n;
@@ -336,4 +383,31 @@ long ubd_host_read_cmdline(char *to, size_t bytes)
 		total += static_cast<size_t>(n);
 	}
 	return static_cast<long>(total);
+}
+
+} // namespace
+
+bool host_variable(const char *name, char *to, size_t bytes)
+{
+	constexpr size_t most = 128 << 10;
+	auto *all = static_cast<char *>(ubd_k_zalloc(most));
+	if (!all)
+		return false;
+	const size_t length = __builtin_strlen(name);
+	const long end = read_whole("/proc/self/environ", all, most - 1);
+	bool found = false;
+	for (long at = 0; at < end && !found; at += static_cast<long>(__builtin_strlen(all + at)) + 1)
+		if (!__builtin_strncmp(all + at, name, length)) {
+			const int n = ubd_k_snprintf(to, bytes, "%s", all + at + length);
+			found = n && static_cast<size_t>(n) < bytes;
+		}
+	ubd_k_free(all);
+	return found;
+}
+
+} // namespace ubd
+
+long ubd_host_read_cmdline(char *to, size_t bytes)
+{
+	return ubd::read_whole("/proc/self/cmdline", to, bytes);
 }

@@ -12,6 +12,13 @@
 namespace ubd
 {
 
+// What a file is for.
+enum class FileRole : u8 {
+	device, // holds the device's data
+	container, // the same, with more: its size is not the device's
+	backing, // of a COW file: others read it as well, and nobody writes
+};
+
 struct OpenRequest {
 	const char *disk; // for messages
 	const char *shown; // the path for messages
@@ -19,6 +26,7 @@ struct OpenRequest {
 	bool read_only;
 	bool lock;
 	bool beside; // the kernel's own driver is in this process as well
+	FileRole role = FileRole::device;
 };
 
 class HostFile {
@@ -30,6 +38,8 @@ public:
 
 	// Logs the one message when it fails.
 	Error open(const OpenRequest &request);
+	// For one that was opened as a container, and is none.
+	Error check_size(const OpenRequest &request) const;
 	void close();
 
 	int fd() const { return fd_.get(); }
@@ -46,6 +56,7 @@ public:
 	// A single write-zeroes may have this length at most: where the host has
 	// no call for it, zeros are written.
 	u64 max_zeroes() const { return max_zeroes_; } // bytes
+	bool is_block_device() const { return block_device_; }
 	bool is(const struct stat &st) const { return fd_.valid() && st.st_dev == dev_ && st.st_ino == ino_; }
 
 private:
@@ -54,7 +65,12 @@ private:
 	Error open_again(const OpenRequest &r);
 	Error measure(const OpenRequest &r, const struct stat &st);
 	Error take_lock(const OpenRequest &r);
+	void refuse_lock(const OpenRequest &r, short type) const;
+	u32 own_openings(const struct stat &st) const;
 
+	// All that are open, for own_openings().
+	static HostFile *first_open;
+	HostFile *next_open_ = nullptr;
 	sys::Fd fd_;
 	sys::Fd sync_fd_;
 	ByteCount size_;
@@ -65,10 +81,14 @@ private:
 	u32 physical_block_ = UBD_SECTOR_SIZE;
 	bool read_only_ = false;
 	bool locked_ = false;
+	bool block_device_ = false;
 };
 
 // stat(2), or an errno.
 Error stat_path(const char *path, struct stat &st);
+// A variable of the host's environment, such as "TMPDIR="; false if it is not
+// there, empty, or longer than `bytes`. Process context.
+bool host_variable(const char *name, char *to, size_t bytes);
 
 } // namespace ubd
 

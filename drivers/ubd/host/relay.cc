@@ -21,6 +21,8 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include "../core/cow_bitmap.hh"
+
 namespace ubd
 {
 namespace
@@ -31,6 +33,9 @@ constexpr u64 all_signals = ~0ull;
 // Lowest number for the eventfd; within any limit of open files.
 constexpr int uncommon_fd = 200;
 constexpr int start_patience_ms = 5000;
+// For the last commits to make data durable: shorter than the next guest waits
+// for a lock.
+constexpr long commit_patience_s = 3;
 
 enum RelayState : int {
 	starting = 0,
@@ -38,11 +43,24 @@ enum RelayState : int {
 	failed = 2,
 };
 
+/*
+ * How far the last commit of a file has come. Who is to unlock it is who takes
+ * it out of `waiting` or `syncing`: the committer by `writing`, or the helper,
+ * when its patience ends, by `abandoned`; no bit is written after that.
+ */
+enum CommitPhase : int {
+	commit_waiting = 0,
+	commit_syncing, // data is made durable: for how long, the host's disk says
+	commit_writing, // bits go to the host's memory
+	commit_ended, // unlocked
+	commit_abandoned,
+};
+
 struct Relay {
 	sys::Fd event; // completions; the helper has a copy
 	sys::Fd lifeline; // write end, close-on-exec
 	sys::Fd control; // our end of a socket to the helper
-	char *stack = nullptr; // with a guard page below
+	char *stacks = nullptr; // of helper and committer, each with a guard page below
 	int pid = 0;
 	int parent = 0;
 	// For the helper; in our table, of which it begins with a copy.
@@ -51,22 +69,24 @@ struct Relay {
 	int pidfd = -1;
 	int control_end = -1;
 	int state = starting; // a futex
-	// Descriptor + 1 of each file to unlock: in our table, in the helper's.
-	int held[UBD_MAX_DEVICES]{};
-	int copies[UBD_MAX_DEVICES]{};
+	HeldFiles held[UBD_MAX_DEVICES]; // in our table
+	HeldFiles copies[UBD_MAX_DEVICES]; // in the helper's
+	const LastCommit *commits[UBD_MAX_DEVICES]{};
+	int phases[UBD_MAX_DEVICES]{}; // CommitPhase
+	int commits_ended = 0; // a futex
 };
 
-// What goes over the control socket: with a descriptor to hold, or without.
+// What goes over the control socket, with `files` descriptors.
 struct Order {
 	u32 slot;
-	u32 hold;
+	u32 files;
 };
 
-// A message with an order and room for one descriptor.
+// A message with an order and room for descriptors.
 struct Parcel {
 	Order order{};
 	iovec part{ &order, sizeof(order) };
-	alignas(cmsghdr) char rights[CMSG_SPACE(sizeof(int))]{};
+	alignas(cmsghdr) char rights[CMSG_SPACE(sizeof(int) * HeldFiles::most)]{};
 	msghdr message{};
 
 	Parcel()
@@ -74,13 +94,13 @@ struct Parcel {
 		message.msg_iov = &part;
 		message.msg_iovlen = 1;
 	}
-	void make_room()
+	void make_room(u32 files)
 	{
 		message.msg_control = rights;
-		message.msg_controllen = sizeof(rights);
+		message.msg_controllen = CMSG_SPACE(sizeof(int) * files);
 	}
 	cmsghdr &header() { return *reinterpret_cast<cmsghdr *>(rights); }
-	void *descriptor() { return CMSG_DATA(&header()); }
+	void *descriptors() { return CMSG_DATA(&header()); }
 };
 
 // One for the module. No constructor runs at load time: constinit.
@@ -110,33 +130,174 @@ bool keep_only(int (&fds)[helper_fds])
 	return sys::call(SYS_close_range, helper_fds, ~0u, 0) >= 0;
 }
 
-// In the helper: takes an order from the control socket.
-void take_order(Relay &r)
+// In the helper: takes an order from the control socket. False if there is none.
+bool take_order(Relay &r)
 {
 	Parcel p;
-	p.make_room();
+	p.make_room(HeldFiles::most);
 	long n = sys::call(SYS_recvmsg, fd_control, sys::arg(&p.message), MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	if (n != sizeof(p.order) || p.order.slot >= UBD_MAX_DEVICES)
-		return;
-	int &copy = r.copies[p.order.slot];
-	if (copy)
-		sys::close(copy - 1);
-	copy = 0;
-	if (p.order.hold && p.message.msg_controllen) {
-		__builtin_memcpy(&copy, p.descriptor(), sizeof(copy));
-		copy++;
+		return false;
+	HeldFiles &copy = r.copies[p.order.slot];
+	for (int &fd : copy.fds) {
+		if (fd >= 0)
+			sys::close(fd);
+		fd = -1;
 	}
+	u32 got = 0;
+	if (p.message.msg_controllen >= CMSG_LEN(sizeof(int)))
+		got = static_cast<u32>((p.header().cmsg_len - CMSG_LEN(0)) / sizeof(int));
+	__builtin_memcpy(copy.fds, p.descriptors(), min<u32>(got, HeldFiles::most) * sizeof(int));
+	return true;
 }
 
-// In the helper: the process has ended. Whoever still has its descriptors is
-// nobody whom a lock protects.
-void unlock_all(Relay &r)
+// In the helper or the committer. Whoever still has the descriptor is nobody
+// whom a lock protects.
+void unlock(int fd)
 {
 	struct flock lock {};
 	lock.l_type = F_UNLCK;
-	for (int copy : r.copies)
-		if (copy)
-			(void)sys::call(SYS_fcntl, copy - 1, F_OFD_SETLK, sys::arg(&lock));
+	if (fd >= 0)
+		(void)sys::call(SYS_fcntl, fd, F_OFD_SETLK, sys::arg(&lock));
+}
+
+// In the helper. A bit is set when its data has landed: what is set is true,
+// whatever the guest was doing when it was ended.
+bool has_news(const LastCommit &c)
+{
+	if (__atomic_load_n(c.poisoned, __ATOMIC_RELAXED))
+		return false;
+	for (u64 word = 0; word < (c.blocks + 63) / 64; word++)
+		if (c.dirty[word] | c.sealed[word])
+			return true;
+	return false;
+}
+
+// In the committer: a block of the bitmap as it is, since nobody changes it now.
+bool write_block(const LastCommit &c, int fd, u64 block)
+{
+	const u64 at = block * CowBitmap::block_bytes;
+	const u64 end = min<u64>(at + CowBitmap::block_bytes, c.bitmap_bytes);
+	auto *live = reinterpret_cast<const char *>(c.live);
+	for (u64 done = at; done < end;) {
+		long n = sys::call(SYS_pwrite64, fd, sys::arg(live + done), static_cast<long>(end - done),
+				   static_cast<long>(c.bitmap_offset + done));
+		if (n <= 0)
+			return false; // no signal comes, so none interrupts
+		done += static_cast<u64>(n);
+	}
+	return true;
+}
+
+// In the committer.
+void write_bits(const LastCommit &c, int fd)
+{
+	for (u64 word = 0; word < (c.blocks + 63) / 64; word++)
+		for (u64 left = c.dirty[word] | c.sealed[word]; left; left &= left - 1)
+			if (!write_block(c, fd, word * 64 + static_cast<u64>(__builtin_ctzll(left))))
+				return;
+}
+
+bool go_on(Relay &r, u32 slot, CommitPhase from, CommitPhase to)
+{
+	int expected = from;
+	return __atomic_compare_exchange_n(&r.phases[slot], &expected, to, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+/*
+ * In the committer: data, then bits, each made durable, as in any commit. What
+ * fails is left: the file is then as a crash would leave it.
+ *
+ * The fdatasync goes to an opening that none was ever made by, since Linux tells
+ * each opening of a failed write-back once: if the guest was ended between such
+ * news and the note that it would have made of it, this one gets it as well.
+ * The last fdatasync needs no lock: it makes durable what the next guest sees.
+ */
+void commit_last(Relay &r, u32 slot)
+{
+	const LastCommit &c = *r.commits[slot];
+	const HeldFiles &files = r.copies[slot];
+	if (!go_on(r, slot, commit_waiting, commit_syncing))
+		return;
+	const bool durable = sys::call(SYS_fdatasync, files.fds[HeldFiles::unsynced]) >= 0;
+	if (!go_on(r, slot, commit_syncing, commit_writing))
+		return;
+	if (durable)
+		write_bits(c, files.fds[HeldFiles::unsynced]);
+	unlock(files.fds[HeldFiles::locked]);
+	__atomic_store_n(&r.phases[slot], commit_ended, __ATOMIC_SEQ_CST);
+	if (durable)
+		(void)sys::call(SYS_fdatasync, files.fds[HeldFiles::unsynced]);
+}
+
+// In the committer: its whole life. The helper's memory and descriptors, on a
+// stack of its own.
+int committer_main(void *argument)
+{
+	Relay &r = *static_cast<Relay *>(argument);
+	for (u32 slot = 0; slot < UBD_MAX_DEVICES; slot++)
+		if (r.copies[slot].fds[HeldFiles::locked] >= 0 && r.phases[slot] == commit_waiting)
+			commit_last(r, slot);
+	__atomic_store_n(&r.commits_ended, 1, __ATOMIC_SEQ_CST);
+	(void)sys::call(SYS_futex, sys::arg(&r.commits_ended), FUTEX_WAKE, 1);
+	return 0;
+}
+
+// In the helper: unlocks at once what needs no commit. False if that is all.
+bool unlock_committed(Relay &r)
+{
+	bool more = false;
+	for (u32 slot = 0; slot < UBD_MAX_DEVICES; slot++) {
+		const HeldFiles &files = r.copies[slot];
+		if (files.fds[HeldFiles::locked] < 0)
+			continue;
+		unlock(files.fds[HeldFiles::backing]);
+		if (r.commits[slot] && files.fds[HeldFiles::unsynced] >= 0 && has_news(*r.commits[slot])) {
+			r.phases[slot] = commit_waiting;
+			more = true;
+		} else {
+			r.phases[slot] = commit_ended;
+			unlock(files.fds[HeldFiles::locked]);
+		}
+	}
+	return more;
+}
+
+// In the helper: what waits for the host's disk has had its time.
+void abandon_commits(Relay &r)
+{
+	for (u32 slot = 0; slot < UBD_MAX_DEVICES; slot++)
+		if (r.copies[slot].fds[HeldFiles::locked] >= 0 && (go_on(r, slot, commit_waiting, commit_abandoned) ||
+								   go_on(r, slot, commit_syncing, commit_abandoned)))
+			unlock(r.copies[slot].fds[HeldFiles::locked]);
+}
+
+long clone_on(char *stack_top, unsigned long flags, int (*fn)(void *), void *argument);
+
+/*
+ * In the helper: the UML process has ended. A process of its own commits, since
+ * an fdatasync cannot be called off; one that it hangs in stays behind, and
+ * does nothing more when it returns.
+ */
+void end_guest(Relay &r)
+{
+	while (take_order(r))
+		;
+	if (!unlock_committed(r))
+		return;
+	long pid = clone_on(r.stacks + 2 * stack_bytes, CLONE_VM | CLONE_FILES, committer_main, &r);
+	if (pid < 0) { // the host lets us have no other process
+		(void)committer_main(&r);
+		return;
+	}
+	const struct {
+		long sec, nsec;
+	} patience{ commit_patience_s, 0 };
+	if (!__atomic_load_n(&r.commits_ended, __ATOMIC_SEQ_CST) &&
+	    sys::call(SYS_futex, sys::arg(&r.commits_ended), FUTEX_WAIT, 0, sys::arg(&patience)) == -errno_timedout)
+		abandon_commits(r);
+	else
+		(void)sys::call(SYS_wait4, pid, 0, __WALL);
 }
 
 // In the helper.
@@ -175,10 +336,10 @@ int relay_loop(Relay &r, int poll)
 			wake |= fd == fd_event;
 			ended |= fd == fd_process || fd == fd_lifeline;
 			if (fd == fd_control)
-				take_order(r);
+				(void)take_order(r);
 		}
 		if (ended) {
-			unlock_all(r);
+			end_guest(r);
 			return 0;
 		}
 		// By pidfd: it never reaches a stranger with a reused number.
@@ -240,16 +401,17 @@ int check(long result)
 	return result < 0 ? static_cast<int>(-result) : 0;
 }
 
-int make_stack(Relay &r)
+int make_stacks(Relay &r)
 {
-	long m = sys::call(SYS_mmap, 0, stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK,
-			   -1, 0);
+	long m = sys::call(SYS_mmap, 0, 2 * stack_bytes, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
 	if (m < 0 && m > -4096)
 		return check(m);
-	r.stack = reinterpret_cast<char *>(m);
+	r.stacks = reinterpret_cast<char *>(m);
 	(void)sys::call(SYS_mprotect, m, 4096, PROT_NONE);
+	(void)sys::call(SYS_mprotect, m + static_cast<long>(stack_bytes), 4096, PROT_NONE);
 	// UML forks for each guest process: those have no use for it.
-	return check(sys::call(SYS_madvise, m, stack_bytes, MADV_DONTFORK));
+	return check(sys::call(SYS_madvise, m, 2 * stack_bytes, MADV_DONTFORK));
 }
 
 int make_event(Relay &r)
@@ -308,7 +470,7 @@ int launch(Relay &r)
 	// Blocked before the clone: a signal that the helper took would run
 	// UML's handlers on a thread that is not UML.
 	(void)sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::arg(&all_signals), sys::arg(&old), sizeof(old));
-	long pid = clone_on(r.stack + stack_bytes, CLONE_VM, relay_main, &r);
+	long pid = clone_on(r.stacks + stack_bytes, CLONE_VM, relay_main, &r);
 	(void)sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::arg(&old), 0, sizeof(old));
 	if (pid < 0)
 		return check(pid);
@@ -335,18 +497,22 @@ int launch(Relay &r)
 	return 0;
 }
 
-// Tells the helper to hold the file, or to let go of it. Lost if the helper is
-// gone: then the lock goes with the last descriptor, as any lock does.
-void send_order(Relay &r, u32 slot, int fd)
+// Tells the helper what it holds for the slot: nothing if `files` is that. Lost
+// if the helper is gone: then the lock goes with the last descriptor, as any
+// lock does.
+void send_order(Relay &r, u32 slot, const HeldFiles &files)
 {
 	Parcel p;
-	p.order = { slot, fd >= 0 };
-	if (fd >= 0) {
-		p.make_room();
+	p.order.slot = slot;
+	while (p.order.files < HeldFiles::most && files.fds[p.order.files] >= 0)
+		p.order.files++;
+	if (p.order.files) {
+		const size_t bytes = sizeof(int) * p.order.files;
+		p.make_room(p.order.files);
 		p.header().cmsg_level = SOL_SOCKET;
 		p.header().cmsg_type = SCM_RIGHTS;
-		p.header().cmsg_len = CMSG_LEN(sizeof(int));
-		__builtin_memcpy(p.descriptor(), &fd, sizeof(fd));
+		p.header().cmsg_len = CMSG_LEN(bytes);
+		__builtin_memcpy(p.descriptors(), files.fds, bytes);
 	}
 	while (sys::call(SYS_sendmsg, r.control.get(), sys::arg(&p.message), MSG_NOSIGNAL) == -errno_intr)
 		;
@@ -359,13 +525,13 @@ int start_helper(Relay &r)
 	if (int e = connect_helper(r, far))
 		return e;
 	r.state = starting;
-	for (int &copy : r.copies)
-		copy = 0;
+	for (HeldFiles &copy : r.copies)
+		copy = HeldFiles{};
 	if (int e = launch(r))
 		return e;
 	for (u32 slot = 0; slot < UBD_MAX_DEVICES; slot++)
-		if (r.held[slot])
-			send_order(r, slot, r.held[slot] - 1);
+		if (r.held[slot].fds[HeldFiles::locked] >= 0)
+			send_order(r, slot, r.held[slot]);
 	return 0;
 }
 
@@ -373,20 +539,40 @@ int set_up(Relay &r)
 {
 	if (int e = make_event(r))
 		return e;
-	if (int e = make_stack(r))
+	if (int e = make_stacks(r))
 		return e;
 	return start_helper(r);
 }
 
 void tear_down(Relay *r)
 {
-	if (r->stack)
-		(void)sys::call(SYS_munmap, sys::arg(r->stack), stack_bytes);
+	if (r->stacks)
+		(void)sys::call(SYS_munmap, sys::arg(r->stacks), 2 * stack_bytes);
 	r->~Relay();
 	ubd_k_free(r);
 }
 
 } // namespace
+
+void relay_hold(u32 slot, const HeldFiles &files, const LastCommit *commit)
+{
+	if (!the_relay)
+		return;
+	the_relay->held[slot] = files;
+	the_relay->commits[slot] = commit;
+	send_order(*the_relay, slot, files);
+}
+
+void relay_release(u32 slot)
+{
+	if (!the_relay || the_relay->held[slot].fds[HeldFiles::locked] < 0)
+		return;
+	the_relay->held[slot] = HeldFiles{};
+	// At once: its memory may go before the helper has read the order.
+	__atomic_store_n(&the_relay->commits[slot], nullptr, __ATOMIC_SEQ_CST);
+	send_order(*the_relay, slot, HeldFiles{});
+}
+
 } // namespace ubd
 
 int ubd_relay_start()
@@ -426,24 +612,6 @@ void ubd_relay_stop()
 	(void)sys::call(SYS_kill, r->pid, SIGKILL);
 	wait_for_end(r->pid);
 	tear_down(r);
-}
-
-void ubd_relay_hold(ubd_u32 slot, int fd)
-{
-	using namespace ubd;
-	if (!the_relay)
-		return;
-	the_relay->held[slot] = fd + 1;
-	send_order(*the_relay, slot, fd);
-}
-
-void ubd_relay_release(ubd_u32 slot)
-{
-	using namespace ubd;
-	if (!the_relay || !the_relay->held[slot])
-		return;
-	the_relay->held[slot] = 0;
-	send_order(*the_relay, slot, -1);
 }
 
 // Context: interrupt.

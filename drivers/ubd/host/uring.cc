@@ -40,19 +40,20 @@ Error UringEngine::open(u32 depth, int wake_fd, const int *fds, u32 files, int s
 	sync_write_fd_ = sync_fd;
 	for (u32 i = 0; i < files; i++)
 		fds_[i] = fds[i];
+	unnamed_ = has_no_name();
 	// One submitter, who runs the ring's deferred work himself when he enters
 	// the kernel: nothing interrupts guest code but the relay's signal.
 	static constexpr unsigned one_cpu_flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
 						  IORING_SETUP_TASKRUN_FLAG;
 	int n = -errno_inval;
 	if (ubd_k_one_cpu())
-		n = io_uring_queue_init(depth + cancel_slots, &ring_, IORING_SETUP_CLAMP | one_cpu_flags);
+		n = io_uring_queue_init(depth + own_slots, &ring_, IORING_SETUP_CLAMP | one_cpu_flags);
 	if (n == -errno_inval) // several CPUs, or a host before 6.1
-		n = io_uring_queue_init(depth + cancel_slots, &ring_, IORING_SETUP_CLAMP);
+		n = io_uring_queue_init(depth + own_slots, &ring_, IORING_SETUP_CLAMP);
 	if (n < 0)
 		return to_error(n);
 	opened_ = true;
-	capacity_ = min(depth, min(*ring_.sq.kring_entries, *ring_.cq.kring_entries) - cancel_slots);
+	capacity_ = min(depth, min(*ring_.sq.kring_entries, *ring_.cq.kring_entries) - own_slots);
 	n = io_uring_ring_dontfork(&ring_);
 	if (!n)
 		n = io_uring_register_eventfd(&ring_, wake_fd);
@@ -192,6 +193,11 @@ u64 UringEngine::host_bytes() const
 }
 
 bool UringEngine::file_removed() const
+{
+	return !unnamed_ && has_no_name();
+}
+
+bool UringEngine::has_no_name() const
 {
 	// From what the host has cached: a file server that hangs must not stop us.
 	struct statx st;

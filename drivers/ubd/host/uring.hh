@@ -50,8 +50,10 @@ public:
 private:
 	static constexpr u32 max_files = 2;
 	static constexpr u32 cancel_slots = 1;
+	static constexpr u32 own_slots = cancel_slots + 1; // and a commit
 
 	bool flagged() const;
+	bool has_no_name() const;
 
 	io_uring ring_{};
 	int fds_[max_files]{ -1, -1 };
@@ -59,6 +61,7 @@ private:
 	u32 capacity_ = 0;
 	u32 cancels_ = 0; // in flight
 	bool opened_ = false;
+	bool unnamed_ = false; // the first file never had a name
 };
 
 } // namespace ubd

@@ -285,8 +285,9 @@ static void log_disk(const struct ubd_disk *d)
 	char size[16];
 
 	string_get_size(d->info.bytes >> UBD_SECTOR_SHIFT, UBD_SECTOR_SIZE, STRING_UNITS_2, size, sizeof(size));
-	pr_info("%s: %s: %llu bytes (%s), %s, %s%s, %u-byte blocks\n", d->name, d->info.path, d->info.bytes, size,
-		d->info.mode, d->info.engine, d->info.read_only ? ", read-only" : "", d->info.logical_block);
+	pr_info("%s: %s%s%.200s: %llu bytes (%s), %s, %s%s, %u-byte blocks\n", d->name, d->info.path,
+		d->info.backing[0] ? " over " : "", d->info.backing, d->info.bytes, size, d->info.mode, d->info.engine,
+		d->info.read_only ? ", read-only" : "", d->info.logical_block);
 }
 
 /* Undoes all that was done, in any state of it. */
@@ -302,8 +303,9 @@ static void free_disk(struct ubd_disk *d)
 	kvfree(d);
 }
 
-static bool taken(const struct ubd_disk *d)
+static bool taken(const struct ubd_disk *d, const struct ubd_settings *s)
 {
+	bool read_only = d->options.read_only || s->open.snapshot;
 	struct ubd_disk *other;
 
 	list_for_each_entry(other, &ubd_disks, link) {
@@ -312,10 +314,9 @@ static bool taken(const struct ubd_disk *d)
 			       other->info.path);
 			return true;
 		}
-		/* Readers may share, and so may who wants no lock. */
-		if ((other->info.read_only && d->options.read_only) || (other->options.shared && d->options.shared))
+		if (other->options.shared && d->options.shared)
 			continue;
-		if (ubd_device_same_file(other->device, d->options.path)) {
+		if (ubd_device_conflicts(other->device, d->options.path, read_only)) {
 			pr_err("%s: %s: the file is in use already as %s; name another file, or give both the r flag\n",
 			       d->name, d->options.shown, other->name);
 			return true;
@@ -333,9 +334,9 @@ static int open_disk(struct ubd_disk *d, const struct ubd_settings *s)
 		pr_err("%s: %s: no memory for the pools; give the guest more (mem=)\n", d->name, d->options.shown);
 		return err;
 	}
-	if (taken(d))
+	if (taken(d, s))
 		return -EBUSY;
-	err = -ubd_device_open(&d->options, d->name, &d->kq, s->wake_fd, s->beside, s->queue_depth, &d->device);
+	err = -ubd_device_open(&d->options, d->name, &d->kq, &s->open, &d->device);
 	if (err)
 		return err;
 	ubd_device_get_info(d->device, &d->info);
@@ -345,11 +346,11 @@ static int open_disk(struct ubd_disk *d, const struct ubd_settings *s)
 
 static int publish_disk(struct ubd_disk *d, const struct ubd_settings *s)
 {
-	int err = init_tag_set(d, s->queue_depth);
+	int err = init_tag_set(d, s->open.queue_depth);
 
 	if (err)
 		return err;
-	d->pdev = platform_device_register_simple(s->beside ? s->prefix : "uml-blkdev", d->index, NULL, 0);
+	d->pdev = platform_device_register_simple(s->open.beside ? s->prefix : "uml-blkdev", d->index, NULL, 0);
 	if (IS_ERR(d->pdev)) {
 		err = PTR_ERR(d->pdev);
 		d->pdev = NULL;

@@ -56,6 +56,8 @@ static int stats_show(struct seq_file *m, void *unused)
 	SHOW(host_syncs);
 	SHOW(syncs_shared);
 	SHOW(host_dsync_writes);
+	SHOW(commits);
+	SHOW(bitmap_writes);
 	SHOW(submit_calls);
 	SHOW(submit_retries);
 	SHOW(interrupts);
@@ -71,6 +73,7 @@ static int stats_show(struct seq_file *m, void *unused)
 	SHOW(in_flight);
 	SHOW(max_begun);
 	SHOW(begun);
+	SHOW(dirty_sectors);
 	SHOW(queued);
 #undef SHOW
 	show_memory(m, d);

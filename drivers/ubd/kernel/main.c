@@ -91,6 +91,23 @@ static uint queue_depth = 128;
 module_param(queue_depth, uint, 0444);
 MODULE_PARM_DESC(queue_depth, "requests in flight for a device, 1 to 1024 (default 128)");
 
+static uint logical_block;
+module_param_named(block_size, logical_block, uint, 0444);
+MODULE_PARM_DESC(block_size, "logical block size in bytes, 512 or 4096 (default: what the host's file asks for)");
+
+static uint commit_ms = 5000;
+module_param(commit_ms, uint, 0444);
+MODULE_PARM_DESC(commit_ms, "milliseconds after which a COW file learns what was written without a flush; 0: never "
+			    "(default 5000)");
+
+static bool snapshot;
+module_param(snapshot, bool, 0444);
+MODULE_PARM_DESC(snapshot, "what is written goes to temporary files and is gone with the guest (default: no)");
+
+static char *snapshot_dir;
+module_param(snapshot_dir, charp, 0444);
+MODULE_PARM_DESC(snapshot_dir, "directory of the host for these files (default: its $TMPDIR, or /var/tmp)");
+
 /* One line that names the option, the reason, and what to do. */
 static void bad_option(const char *word, size_t bytes, const char *why)
 {
@@ -182,8 +199,8 @@ static int start_relay(void)
 		       err);
 		return err;
 	}
-	settings.wake_fd = err;
-	wake_irq = um_request_irq(UM_IRQ_ALLOC, settings.wake_fd, IRQ_READ, wake_interrupt, 0, "ubd", &settings);
+	settings.open.wake_fd = err;
+	wake_irq = um_request_irq(UM_IRQ_ALLOC, settings.open.wake_fd, IRQ_READ, wake_interrupt, 0, "ubd", &settings);
 	if (wake_irq < 0) {
 		err = wake_irq;
 		pr_err("no UML interrupt is free: error %d\n", err);
@@ -246,12 +263,12 @@ static int take_major(void)
 {
 	int major = register_blkdev(UBD_MAJOR, "ubd");
 
-	settings.beside = major == -EBUSY;
-	if (settings.beside && prefix && !strcmp(prefix, "ubd")) {
+	settings.open.beside = major == -EBUSY;
+	if (settings.open.beside && prefix && !strcmp(prefix, "ubd")) {
 		pr_err("prefix=ubd is taken by the kernel's own ubd driver; choose another prefix\n");
 		return -EBUSY;
 	}
-	if (settings.beside) {
+	if (settings.open.beside) {
 		settings.prefix = prefix ?: UBD_BESIDE_PREFIX;
 		major = register_blkdev(0, settings.prefix);
 		if (major > 0)
@@ -270,7 +287,7 @@ static int take_major(void)
 
 static void release_major(void)
 {
-	unregister_blkdev(settings.major, settings.beside ? settings.prefix : "ubd");
+	unregister_blkdev(settings.major, settings.open.beside ? settings.prefix : "ubd");
 }
 
 static int check_parameters(void)
@@ -283,7 +300,15 @@ static int check_parameters(void)
 		pr_err("prefix=\"%s\" cannot be part of a disk name; use 1 to 15 letters\n", prefix);
 		return -EINVAL;
 	}
-	settings.queue_depth = queue_depth;
+	if (logical_block && logical_block != 512 && logical_block != 4096) {
+		pr_err("block_size=%u is neither 512 nor 4096\n", logical_block);
+		return -EINVAL;
+	}
+	settings.open.queue_depth = queue_depth;
+	settings.open.block_size = logical_block;
+	settings.open.commit_ms = commit_ms;
+	settings.open.snapshot = snapshot;
+	settings.open.snapshot_dir = snapshot_dir ?: "";
 	return 0;
 }
 
@@ -294,7 +319,7 @@ static int add_devices(void)
 	if (!s)
 		return -ENOMEM;
 	mutex_lock(&ubd_devices_lock);
-	if (cmdline && !settings.beside)
+	if (cmdline && !settings.open.beside)
 		take_cmdline(s);
 	take_device_words(s);
 	mutex_unlock(&ubd_devices_lock);

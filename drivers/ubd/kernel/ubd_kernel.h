@@ -54,9 +54,7 @@ void ubd_check_relay(void);
 struct ubd_settings {
 	const char *prefix;
 	int major;
-	int wake_fd;
-	bool beside; /* the kernel's own driver is there as well */
-	u32 queue_depth;
+	struct ubd_open_settings open;
 };
 
 /* glue.c */

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A device that is a COW file over a backing file: where its sectors lie, and
+ * what its commits need. One for each such device, made by host/, used by the
+ * device's queue.
+ *
+ * A commit makes durable what was written, and then that it was written:
+ *
+ *	idle -> data_sync -> blocks -> bits_sync -> idle
+ *
+ *	data_sync	the set of new bits is sealed; fdatasync of the data
+ *	blocks		the sealed blocks of the bitmap are written
+ *	bits_sync	fdatasync of these
+ *
+ * Without new bits it ends after data_sync. Queue does the steps with the
+ * chunk of the flush that leads; a commit that nobody asked for is led by a
+ * request of the queue's own, so it needs no memory and cannot be starved.
+ *
+ * Context: under the queue lock of the device. The one exception is the relay
+ * of a killed guest, when nothing else runs any more.
+ */
+#ifndef UBD_CORE_COW_HH
+#define UBD_CORE_COW_HH
+
+#include "cow_bitmap.hh"
+#include "layout.hh"
+
+namespace ubd
+{
+
+struct Cow {
+	static constexpr u32 buffer_blocks = 16;
+	static constexpr u32 buffer_bytes = buffer_blocks * CowBitmap::block_bytes;
+
+	CowBitmap bitmap;
+	ByteOffset data_offset; // of sector 0 in the COW file
+	ByteOffset bitmap_offset; // of bit 0
+	ByteCount bitmap_bytes;
+	u8 *buffer = nullptr; // buffer_bytes, what a commit writes from
+	u32 commit_ms = 5000; // age at which new bits are committed; 0: never
+	// Durability is lost: no bit may reach the file any more.
+	bool poisoned = false;
+
+	// Copies the next sealed blocks, from `block` on, that lie side by side
+	// into the buffer: at most buffer_blocks. Moves `block` behind them.
+	// Returns where they go in the COW file, and how many bytes; 0 at the end.
+	Run gather(u64 &block) const;
+};
+
+class CowLayout final : public Layout {
+public:
+	explicit CowLayout(const Cow &cow) : cow_(cow) {}
+	Run next_run(u8 op, ByteOffset at, ByteCount max) const override;
+
+private:
+	const Cow &cow_;
+};
+
+} // namespace ubd
+
+#endif

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The header of a copy-on-write (COW) file: reads versions 1, 2, 3 and the
+ * padded 3 of old 64-bit programs, makes version 3. The layout on disk is in
+ * include/ubd/cow_format.h; facts about it come from arch/um/drivers/cow_user.c
+ * and from files that uml_mkcow wrote.
+ *
+ * What is read may come from anywhere: nothing of it is believed unchecked.
+ *
+ * Context: any, no lock, no memory but the caller's.
+ */
+#ifndef UBD_CORE_COW_FORMAT_HH
+#define UBD_CORE_COW_FORMAT_HH
+
+#include "base.hh"
+#include "ubd/cow_format.h"
+
+namespace ubd
+{
+
+enum class CowVersion : u8 { v1, v2, v3, v3_padded };
+
+struct CowHeader {
+	CowVersion version = CowVersion::v3;
+	u64 bytes = 0; // size of the device, and of the backing file
+	u64 mtime = 0; // of the backing file, seconds; the format holds 32 bits
+	u32 alignment = 0; // of bitmap and data, bytes
+	u64 bitmap_offset = 0; // in the file, bytes
+	u64 bitmap_bytes = 0; // one bit for each sector, rounded up to a byte
+	u64 data_offset = 0; // of sector 0 in the file, bytes
+	char backing[UBD_COW_PATH_MAX]{}; // as written there, NUL-terminated
+
+	u64 sectors() const { return bytes >> UBD_SECTOR_SHIFT; }
+	u64 file_bytes() const { return data_offset + bytes; }
+};
+
+enum class CowRead : u8 {
+	ok,
+	plain, // no COW file: another magic, or too short to have one
+	bad, // a COW file that cannot be used; `why` says what is wrong with it
+};
+
+// Reads a header from the first `n` bytes of a file (UBD_COW_HEADER_MAX are
+// enough, fewer if the file is shorter). `why` gets a text for messages that
+// goes on after "is a COW file, but ". Otherwise `out` is of no use.
+CowRead read_cow_header(const u8 *from, size_t n, CowHeader &out, const char *&why);
+
+// Fills in the places of a new version 3 file: bytes, mtime, alignment and
+// backing are given. errno_inval if these make no such file (see `why`).
+Error place_cow(CowHeader &h, const char *&why);
+
+// Writes a version 3 header, UBD_COW_HEADER_V3_BYTES, zeros after the name.
+// A header that was read from another version keeps its version and layout.
+// Returns how many bytes it is (from the file's beginning).
+size_t write_cow_header(const CowHeader &h, u8 *to, size_t room);
+
+} // namespace ubd
+
+#endif

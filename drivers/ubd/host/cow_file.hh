@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A COW file of the host and its backing file: made when it is not there,
+ * checked against each other, its bitmap brought into memory, and committed
+ * for the last time when the device goes.
+ *
+ * The bitmap lies in memory of the host's own, reserved for nothing and filled
+ * where the file has data: a device of 1 TiB is there at once, and an empty one
+ * takes next to nothing.
+ *
+ * Context: process, may sleep, under kernel/'s device mutex.
+ */
+#ifndef UBD_HOST_COW_FILE_HH
+#define UBD_HOST_COW_FILE_HH
+
+#include "../core/cow.hh"
+#include "../core/cow_format.hh"
+#include "file.hh"
+#include "relay.hh"
+
+namespace ubd
+{
+
+// What is asked for on the command line.
+struct CowRequest {
+	OpenRequest file; // the COW file; `shown` and `path` are its
+	const char *backing; // "" if only the COW file names it
+	const char *backing_shown;
+	bool any_data = false; // the backing file is data, whatever it looks like
+};
+
+class CowFile {
+public:
+	CowFile() = default;
+	~CowFile() { close(); }
+	CowFile(const CowFile &) = delete;
+	CowFile &operator=(const CowFile &) = delete;
+
+	// Makes the file if there is none, and it was said what it is to be over.
+	Error create_if_missing(const CowRequest &r);
+	// Makes one without a name, in the directory, over the backing file.
+	Error create_unnamed(const CowRequest &r, const char *directory, sys::Fd &fd);
+	// The same, as a copy of a COW file.
+	Error copy_unnamed(const OpenRequest &r, const HostFile &from, const char *directory, sys::Fd &fd);
+	// True if `file`, which is open, is a COW file, usable or not; then open()
+	// says what is wrong with it.
+	Error detect(const OpenRequest &r, const HostFile &file, bool &is_cow);
+	// Checks header, backing file and sizes; fills in cow(). Logs the one
+	// message when it fails.
+	Error open(const CowRequest &r, HostFile &file);
+	void close();
+	// Makes durable what landed and is not yet committed. Nothing is in flight.
+	void commit_last(const OpenRequest &r, const HostFile &file);
+	// The same for the relay.
+	const LastCommit &last_commit() const { return last_; }
+
+	Cow &cow() { return cow_; }
+	const HostFile &backing() const { return backing_; }
+	ByteCount size() const { return ByteCount(header_.bytes); }
+	const char *backing_shown() const { return backing_shown_; }
+
+private:
+	Error make_header(const CowRequest &r);
+	Error read_header(const OpenRequest &r, const HostFile &file);
+	Error write_header(const OpenRequest &r, const HostFile &file);
+	Error find_backing(const OpenRequest &r);
+	Error open_backing(const CowRequest &r, HostFile &file);
+	Error check_plain(const CowRequest &r, const OpenRequest &base);
+	Error check_sizes(const CowRequest &r, const HostFile &file);
+	Error check_mtime(const CowRequest &r, const struct stat &st);
+	Error switch_backing(const CowRequest &r, HostFile &file);
+	Error map_memory(const CowRequest &r);
+	Error load_bitmap(const CowRequest &r, const HostFile &file);
+	Error load_extent(const HostFile &file, u64 from, u64 end);
+
+	HostFile backing_;
+	CowHeader header_;
+	char backing_path_[UBD_PATH_MAX]{}; // under which it was found
+	char backing_shown_[UBD_SHOWN_MAX]{};
+	CowRead kind_ = CowRead::plain;
+	const char *why_ = "";
+	Cow cow_;
+	LastCommit last_;
+	char *memory_ = nullptr;
+	size_t memory_bytes_ = 0;
+};
+
+} // namespace ubd
+
+#endif
