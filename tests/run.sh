@@ -133,7 +133,7 @@ printed_test() {
 	local before=$failed
 
 	make_test "$@"
-	[ "$failed" != "$before" ] || sed 's/^/    /' "$test_root/$1.log"
+	[ "$failed" != "$before" ] || sed '/^  [A-Z]* *[a-z]/d; s/^/    /' "$test_root/$1.log"
 }
 
 # Sums up what GoogleTest says, of any number of programs.
@@ -307,7 +307,7 @@ list_all() {
 	guest_tests | while read -r file name rest; do
 		echo "$(basename "$file" .sh).$name"
 	done
-	for name in format unit simulator coverage model mutants mutants-all kunit-release kunit-debug; do
+	for name in format unit simulator crash coverage model mutants crash-mutants mutants-all kunit-release kunit-debug; do
 		if wanted "$name"; then
 			echo "$name"
 		fi
@@ -382,9 +382,11 @@ main() {
 	if wanted format; then stage format make_test format format-check; fi
 	if wanted unit; then stage unit unit_tests; fi
 	if wanted simulator; then stage simulator make_test simulator -C tests/sim check; fi
+	if wanted crash; then stage crash printed_test crash -C tests/crash "check${full:+-full}"; fi
 	if wanted coverage; then stage coverage printed_test coverage -C tests/sim coverage; fi
 	if wanted model; then stage model make_test model -C tests/sim "model${full:+-full}"; fi
 	if wanted mutants; then stage mutants printed_test mutants -C tests/sim mutants-named; fi
+	if [ -n "$full" ] && wanted crash-mutants; then stage crash-mutants make_test crash-mutants -C tests/crash mutants; fi
 	if [ -n "$full" ] && wanted mutants-all; then stage mutants-all make_test mutants-all -C tests/sim mutants; fi
 	if wanted kunit-release; then stage kunit-release kunit_tests release build; fi
 	stage guest run_guest_tests
