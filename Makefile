@@ -24,7 +24,7 @@ KDIR ?= $(UBD_CACHE)/release
 ifneq ($(origin CMD),undefined)
 override CMD := $(subst $$$$,$$,$(value CMD))
 endif
-export CMD ROOTFS DISTRO MEM SWAP TIMEOUT ARGS KERNEL V
+export CMD COW ROOTFS DISTRO MEM SWAP TIMEOUT ARGS KERNEL V
 # Scripts that call make get none of this.
 MAKEOVERRIDES =
 MAKEFLAGS += --no-print-directory
@@ -100,7 +100,7 @@ run-guest: $(B)/linux $(B)/initramfs.cpio.gz $(B)/busybox.img
 	@tools/run.sh; echo $$? >$(B)/run/status
 
 reset:
-	rm -f $(B)/run/*.img $(B)/run/*.img.*
+	rm -f $(B)/run/*.img $(B)/run/*.img.* $(B)/run/*.cow $(B)/run/*.cow.*
 
 test: | setup
 	@tests/run.sh

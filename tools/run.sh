@@ -8,6 +8,8 @@
 #            output our output. Without it: a shell on this terminal.
 #   ROOTFS   a root image to use as it is, for reading and writing
 #   DISTRO   debian: a Debian root, booted with its own init
+#   COW      1 (the default): the root is a COW file over the base image, which
+#            stays as it is; 0: a copy of it
 #   MEM      the guest's memory (256M; Debian 512M)
 #   SWAP     size of the swap disk (128M; 0 for none)
 #   TIMEOUT  seconds after which the guest is ended and the status is 124
@@ -15,8 +17,8 @@
 #   KERNEL   another kernel than build/linux
 #   V        1: show what the kernel and its host side say
 #
-# The root of a run is build/run/<name>.img, which stays as the last guest left
-# it; `make reset` throws it away. Everything else of a run is in a directory of
+# The root of a run is build/run/<name>.cow (or .img), which stays as the last
+# guest left it; `make reset` throws it away. Everything else of a run is in a directory of
 # its own that goes when the guest ends.
 set -euo pipefail
 
@@ -26,16 +28,17 @@ run=$build/run
 cache=${UBD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ubd}
 PATH=$PATH:/usr/sbin:/sbin
 
-CMD=${CMD:-} ROOTFS=${ROOTFS:-} DISTRO=${DISTRO:-} TIMEOUT=${TIMEOUT:-0} V=${V:-}
+CMD=${CMD:-} COW=${COW:-1} ROOTFS=${ROOTFS:-} DISTRO=${DISTRO:-} TIMEOUT=${TIMEOUT:-0} V=${V:-}
 MEM=${MEM:-} SWAP=${SWAP:-128M} ARGS=${ARGS:-} KERNEL=${KERNEL:-$build/linux}
 
 say() { printf 'ubd: %s\n' "$*" >&2; }
 die() { say "$*"; exit 125; }
 
-# Sets $root to the image to boot from.
+# Sets $root to the image to boot from, and $backing to the base of a COW file.
 choose_root()
 {
 	local base
+	backing=
 	if [[ $ROOTFS ]]; then
 		[[ -z $DISTRO ]] || die "ROOTFS= and DISTRO= exclude each other"
 		[[ -e $ROOTFS ]] || die "ROOTFS=$ROOTFS: no such file"
@@ -52,8 +55,19 @@ choose_root()
 	*) die "DISTRO=$DISTRO: there are busybox (the default) and debian" ;;
 	esac
 	[[ -e $base ]] || die "no $base: run 'make'"
-	lock_root
-	copy_base "$base"
+	case $COW in
+	0)
+		lock_root
+		copy_base "$base"
+		;;
+	1)
+		backing=$base
+		root=${root%.img}.cow
+		lock_root
+		check_cow "$base"
+		;;
+	*) die "COW=$COW: there are 1 (the default) and 0" ;;
+	esac
 }
 
 # Held as long as the guest lives: the descriptor passes to it. The driver locks
@@ -79,6 +93,19 @@ copy_base()
 	cp --reflink=auto --sparse=always "$base" "$root.new"
 	chmod u+w "$root.new"
 	mv "$root.new" "$root"
+	echo "$id" >"$root.base"
+}
+
+# The driver makes the COW file. One whose base has been made anew since fits
+# nothing any more.
+check_cow()
+{
+	local base=$1 id
+	id=$(stat -c '%s %Y' "$base")
+	if [[ -e $root && $(cat "$root.base" 2>/dev/null) != "$id" ]]; then
+		say "${root#"$top/"} was made over an older base, which is gone: kept as ${root#"$top/"}.old"
+		mv "$root" "$root.old"
+	fi
 	echo "$id" >"$root.base"
 }
 
@@ -301,6 +328,7 @@ main()
 	trap 'exit 129' HUP
 
 	words=("ubd0=$(kernel_path "$root" "$guest/root")")
+	[[ -z $backing ]] || words[0]+=,$(kernel_path "$backing" "$guest/base")
 	make_swap
 	make_initramfs
 	words+=("root=/dev/ubda" rw "mem=$MEM" con=null "uml_dir=$sockets/" umid=guest)
