@@ -79,6 +79,20 @@ $(B)/busybox.img: tools/rootfs/busybox.sh $(shell find tools/rootfs/busybox -typ
 
 # The programs for the host; each adds itself to host-tools.
 host-tools :=
+
+# ubd-cow, on the same core sources as the module.
+host-tools += $(B)/ubd-cow
+cow-sources := $(wildcard tools/cow/*.cc) $(addprefix drivers/ubd/core/,cow_format.cc cow_bitmap.cc errno.cc)
+cow-objects := $(patsubst %.cc,$(B)/ubd-cow.o/%.o,$(cow-sources))
+$(cow-objects): $(B)/ubd-cow.o/%.o: %.cc Makefile | setup
+	@mkdir -p $(@D)
+	@echo "  HOSTCXX $@"
+	@$(HOSTCXX) -std=c++20 -O2 -Wall -Wextra -Iinclude -MMD -MP -c -o $@ $<
+-include $(cow-objects:.o=.d)
+$(B)/ubd-cow: $(cow-objects)
+	@echo "  HOSTCXX $@"
+	@$(HOSTCXX) -o $@ $^
+
 tools: $(host-tools)
 
 # --- running and testing ----------------------------------------------------

@@ -60,7 +60,7 @@ interrupted() {
 }
 
 left() {
-	echo $((end - SECONDS))
+	echo $((end > SECONDS ? end - SECONDS : 0))
 }
 
 # command_of STEP: what runs it, and repeats it

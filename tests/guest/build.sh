@@ -7,16 +7,14 @@
 # never judged. With UBD_SOAK_SECONDS ours builds again until they are over.
 . "$(dirname "$0")/lib.sh"
 
-# build_start NAME: a guest that runs the script from stdin in a directory with
-# the same name in each guest, since such names get into what is built. In the
-# script, `timed COMMAND...` notes how long it took.
+# build_start DRIVER: a guest that runs the script `build` in a directory with the
+# same name in each guest, since such names get into what is built. In the script,
+# `timed COMMAND...` notes how long it took.
 build_start() {
 	local driver=$1
 
 	image "$driver.img" 1G >/dev/null
 	image "$driver-swap.img" 1G >/dev/null
-	mkdir -p tree
-	cat >build
 	guest_start "$driver" "ubd0=$work/$driver.img" "ubd1=$work/$driver-swap.img" <<-'EOF'
 		driver=$name
 		timed() {
@@ -32,7 +30,7 @@ build_start() {
 		cd $work/tree
 		. $work/build
 		until [ $driver != ours ] || [ $SECONDS -ge $soak_seconds ]; do
-			rm -r $work/tree/*
+			find $work/tree -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -r {} +
 			. $work/build
 		done
 		cd /
@@ -51,11 +49,12 @@ build_start() {
 	EOF
 }
 
-# The kernel's own driver is what we are measured by, not what is tested.
+# wait_for_in_tree DEADLINE: the kernel's own driver is what we are measured by,
+# not what is tested.
 wait_for_in_tree() {
 	local pid=${guest_pid[in-tree]}
 
-	if ! wait_gone "$pid" $((SECONDS + patience)); then
+	if ! wait_gone "$pid" "$1"; then
 		echo 'in-tree: not done in time'
 		return 1
 	fi
@@ -67,23 +66,23 @@ seconds_of() {
 	awk '{ printf "%.1f", $1 / 1000; exit }' "$1.ms"
 }
 
-# build WHAT: the script for both guests is on stdin
-build() {
-	local script=$work/script
-	local pid
+# compare WHAT: builds it in both guests, by the script on stdin
+compare() {
+	local deadline=$((SECONDS + patience))
 
-	cat >"$script"
+	mkdir -p tree
+	cat >build
 	use_compare
 	mem=$build_mem
-	build_start in-tree <"$script"
+	build_start in-tree
 	use_release
 	mem=$build_mem
-	build_start ours <"$script"
+	build_start ours
 	guest_wait ours
 	expect_eq 'status of the build' "$status" 0
 	e2fsck -fn ours.img || fail 'the host finds the file system broken'
 	echo "rounds: $(wc -l <ours.ms)"
-	if wait_for_in_tree; then
+	if wait_for_in_tree $deadline; then
 		echo "$1, make -j8 in $build_mem: in-tree $(seconds_of in-tree) s, ours $(seconds_of ours) s," \
 			"ratio $(awk 'NR == FNR { theirs = $1; nextfile } { printf "%.2f", $1 / theirs; exit }' in-tree.ms ours.ms)"
 	else
@@ -106,7 +105,7 @@ test_module() {
 	mv tree/m reference
 	(cd reference && find . -name '*.o' -o -name '*.ko') >products
 	grep -qx './ubd.ko' products || fail 'the host makes no ubd.ko'
-	build 'this module' <<-'EOF'
+	compare 'this module' <<-'EOF'
 		cp -r $work/source m
 		timed make -s -C $work/kernel-build/ ARCH=um M=$work/tree/m -j8 modules
 		# What is on the disk, not what is still in memory.
@@ -129,14 +128,14 @@ test_kernel() {
 	local source=$cache/release/source/
 
 	patience=$((5000 + 2 * soak_seconds))
-	build_mem=160M
+	build_mem=256M
 	# shellcheck disable=SC2086 # a list
 	(
 		cd "$source"
 		find . -type f '(' -name 'Kconfig*' -o -name 'Makefile*' -o -name 'Kbuild*' ')'
 		find $tiny_parts -type f
 	) | sed 's,^\./,,' | sort -u | tar -C "$source" -cf source.tar -T -
-	build 'a tinyconfig kernel' <<-'EOF'
+	compare 'a tinyconfig kernel' <<-'EOF'
 		tar -xf $work/source.tar
 		make -s ARCH=um SUBARCH=x86_64 tinyconfig >/dev/null
 		timed make -s ARCH=um SUBARCH=x86_64 -j8

@@ -113,8 +113,8 @@ CowRead place(CowHeader &h, const char *&why)
 	h.data_offset = round_up(h.bitmap_offset + counted, h.alignment);
 	if (h.bitmap_offset + h.bitmap_bytes > h.data_offset)
 		return bad(why,
-			   "its bitmap has no room for the last sectors, as old versions had it; make a new one of it "
-			   "with ubd-cow convert");
+			   "its bitmap has no room for the last sectors, as old versions had it; copy its content to a "
+			   "new one in a guest with the kernel's own driver");
 	return CowRead::ok;
 }
 

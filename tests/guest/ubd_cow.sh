@@ -1,0 +1,721 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# ubd-cow: made, looked at, merged, rebased and converted COW files, beside
+# uml_mkcow and uml_moo, and killed at each call that writes. Needs no guest.
+. "$(dirname "$0")/lib.sh"
+
+ubd_cow=${UBD_COW:-$top/build/ubd-cow}
+
+# Where the header of version 3 has its fields, and what follows it here.
+mtime_at=8
+size_at=12
+format_at=28
+name_at=32
+bitmap_at=8192
+
+# data FILE OFFSET_KIB KIB: what does not repeat
+data() {
+	dd if=/dev/urandom of="$1" bs=1K seek="$2" count="$3" conv=notrunc status=none
+}
+
+# bytes_at FILE OFFSET WORD: writes it there (printf's escapes are understood)
+bytes_at() {
+	# shellcheck disable=SC2059 # escapes
+	printf "$3" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+
+# sound FILE: check finds nothing
+sound() {
+	"$ubd_cow" check "$1" || fail "check of $1 ended with status $?"
+}
+
+# ends_with STATUS WORD...: what the tool says goes to the file said
+ends_with() {
+	local wanted=$1
+	local got=0
+
+	shift
+	"$ubd_cow" "$@" >said 2>&1 || got=$?
+	cat said
+	expect_eq "status of ubd-cow $*" "$got" "$wanted"
+}
+
+# says PATTERN: in what was said last
+says() {
+	grep -qE -- "$1" said || fail "this is not said: $1"
+}
+
+# json FILE EXPRESSION: of what was printed, as d
+json() {
+	python3 -c 'import json, sys; d = json.load(open(sys.argv[1])); print(eval(sys.argv[2]))' "$1" "$2"
+}
+
+# overlay [MIB]: base.img with data and holes; a.cow over it, which has some of
+# its own, at the first and the last sector, over data and over holes, zeros and
+# a hole too; want.img is what a guest sees.
+overlay() {
+	local mib=${1:-16}
+
+	image base.img "${mib}M" >/dev/null
+	data base.img 1024 3072
+	data base.img $((mib * 1024 - 2048)) 2048
+	cp base.img want.img
+	data want.img 0 1
+	data want.img 2047 514
+	data want.img 5000 300
+	truncate -s 17K zeros
+	dd if=zeros of=want.img bs=1K seek=3000 conv=notrunc status=none
+	data want.img $((mib * 1024 - 1)) 1
+	"$ubd_cow" convert --backing base.img want.img a.cow
+	# Sectors that it has, and whose data is a hole.
+	fallocate -p -o $((12288 + 2100 * 1024)) -l 64K a.cow
+	fallocate -p -o $((2100 * 1024)) -l 64K want.img
+	touch -d '2020-02-02 02:02:02' base.img
+	"$ubd_cow" rebase --trust a.cow
+}
+
+# same_view COW [IMAGE]: what a guest would see of it is the image's content
+same_view() {
+	rm -f view.img
+	"$ubd_cow" merge "$1" --into view.img
+	cmp view.img "${2:-want.img}" || fail "$1 does not show the content of ${2:-want.img}"
+}
+
+# Byte by byte what uml_mkcow makes, whatever the size.
+test_create() {
+	local size
+
+	for size in 512 1024 4608 1M 1049088 268435456 10737418752; do
+		rm -f ./*.cow base.img
+		image base.img "$size" >/dev/null
+		touch -d '2021-03-04 05:06:07' base.img
+		uml_mkcow theirs.cow base.img
+		"$ubd_cow" create ours.cow base.img
+		# Header and bitmap, and as much of nothing behind them.
+		cmp -n 16777216 ours.cow theirs.cow || fail "a COW file for $size bytes differs from that of uml_mkcow"
+		expect_eq 'size of the file' "$(stat -c %s ours.cow)" "$(stat -c %s theirs.cow)"
+		sound ours.cow
+		sound theirs.cow
+	done
+	ends_with 1 create ours.cow base.img
+	says 'ours.cow: is there already; remove it'
+	ends_with 1 create other.cow ours.cow
+	says 'ours.cow: is a COW file itself'
+	ends_with 1 create other.cow missing.img
+	says 'missing.img: cannot find the file: No such file or directory'
+	truncate -s 1000 odd.img
+	ends_with 1 create other.cow odd.img
+	says 'no multiple of 512'
+	[ ! -e other.cow ] || fail "a file is left of what failed"
+	ends_with 2 create other.cow
+	ends_with 2 create
+}
+
+# The largest there is, at once, with little on the host.
+test_largest() {
+	local dir
+
+	dir=$(mktemp -d /dev/shm/ubd-cow.XXXXXX)
+	at_end "rm -rf $dir"
+	truncate -s 64T "$dir/base.img" || skip "no file of 64 TiB can be made in /dev/shm"
+	(
+		ulimit -v 1000000
+		"$ubd_cow" create "$dir/a.cow" "$dir/base.img"
+		"$ubd_cow" info --json "$dir/a.cow" >info.json
+		sound "$dir/a.cow"
+		"$ubd_cow" map --json "$dir/a.cow" >map.json
+		"$ubd_cow" diff --json "$dir/a.cow" >diff.json
+		"$ubd_cow" merge "$dir/a.cow"
+		"$ubd_cow" merge "$dir/a.cow" --into "$dir/new.img"
+		cp --sparse=always /dev/null "$dir/other.img"
+		truncate -s 64T "$dir/other.img"
+		"$ubd_cow" rebase "$dir/a.cow" "$dir/other.img"
+		sound "$dir/a.cow"
+	)
+	expect_eq size "$(json info.json 'd["bytes"]')" $((64 << 40))
+	expect_eq 'bitmap' "$(json info.json 'd["bitmap_bytes"]')" $((16 << 30))
+	expect_eq map "$(json map.json 'len(d), d[0]["bytes"], d[0]["cow"]')" "(1, $((64 << 40)), False)"
+	expect_eq diff "$(json diff.json d)" '[]'
+	[ "$(allocated "$dir/a.cow")" -lt 100 ] || fail "the COW file takes $(allocated "$dir/a.cow") KiB"
+	[ "$(allocated "$dir/new.img")" -lt 100 ] || fail "the new file takes $(allocated "$dir/new.img") KiB"
+	truncate -s $(((64 << 40) + 512)) "$dir/base.img"
+	ends_with 1 create "$dir/b.cow" "$dir/base.img"
+	says 'more than 64 TiB'
+}
+
+test_info_map_diff() {
+	overlay
+	ends_with 0 info a.cow
+	says "^backing file +$work/base.img$"
+	says '^size of the device +16777216 '
+	says '2020-02-02 02:02:02 UTC$'
+	"$ubd_cow" info --json a.cow >info.json
+	expect_eq version "$(json info.json 'd["version"]')" 3
+	"$ubd_cow" map --json a.cow >map.json
+	# All of the device, in order, and each file has there what is said.
+	python3 - <<-'EOF'
+		import json
+		want = open("want.img", "rb").read()
+		at = cow = 0
+		last = None
+		for r in json.load(open("map.json")):
+		    assert r["offset"] == at and r["bytes"] > 0 and r["cow"] != last, r
+		    with open(r["file"], "rb") as f:
+		        f.seek(r["file_offset"])
+		        assert f.read(r["bytes"]) == want[at:at + r["bytes"]], r
+		    at += r["bytes"]
+		    cow += r["bytes"] if r["cow"] else 0
+		    last = r["cow"]
+		assert at == len(want), at
+		assert cow == json.load(open("info.json"))["cow_bytes"] > 0, cow
+	EOF
+	# A sector that the COW file has, and which is as in the backing file, is
+	# in the map but does not differ.
+	dd if=base.img of=a.cow bs=1K skip=5000 seek=$((12 + 5000)) count=300 conv=notrunc status=none
+	dd if=base.img of=want.img bs=1K skip=5000 seek=5000 count=300 conv=notrunc status=none
+	"$ubd_cow" diff --json a.cow >diff.json
+	python3 - <<-'EOF'
+		import json
+		want, base = open("want.img", "rb").read(), open("base.img", "rb").read()
+		wanted = []
+		for at in range(0, len(want), 4096):
+		    if want[at:at + 4096] != base[at:at + 4096]:
+		        if wanted and wanted[-1][1] == at:
+		            wanted[-1][1] += 4096
+		        else:
+		            wanted.append([at, at + 4096])
+		got = [[r["offset"], r["offset"] + r["bytes"]] for r in json.load(open("diff.json"))]
+		assert got == wanted and len(got) > 2, (got, wanted)
+	EOF
+}
+
+# More than one window of the bitmap (4 GiB of the device): runs within, across
+# and behind holes of it.
+test_windows() {
+	local at
+
+	image base.img 20G >/dev/null
+	cp base.img want.img
+	for at in 0 $((12 * 1024 * 1024 - 64)) $((17 * 1024 * 1024 + 4)) $((20 * 1024 * 1024 - 128)); do
+		data want.img "$at" 128
+	done
+	"$ubd_cow" convert --backing base.img want.img a.cow
+	sound a.cow
+	"$ubd_cow" map --json a.cow >map.json
+	expect_eq 'ranges of the COW file' \
+		"$(json map.json '[(r["offset"] >> 10, r["bytes"] >> 10) for r in d if r["cow"]]')" \
+		"[(0, 128), ($((12 * 1024 * 1024 - 64)), 128), ($((17 * 1024 * 1024 + 4)), 128), ($((20 * 1024 * 1024 - 128)), 128)]"
+	expect_eq 'end of the last range' "$(json map.json 'd[-1]["offset"] + d[-1]["bytes"]')" $((20 << 30))
+	cp base.img other.img
+	data other.img $((16 * 1024 * 1024 - 8)) 16
+	"$ubd_cow" rebase a.cow other.img
+	"$ubd_cow" merge a.cow --into view.img
+	# By the places that have data, since 20 GiB of zeros take their time.
+	"$ubd_cow" convert --backing want.img view.img difference.cow
+	"$ubd_cow" map --json difference.cow >map.json
+	expect_eq 'ranges that differ' "$(json map.json '[r for r in d if r["cow"]]')" '[]'
+	for at in 0 $((12 * 1024 * 1024 - 64)) $((17 * 1024 * 1024 + 4)) $((20 * 1024 * 1024 - 128)); do
+		cmp -n 131072 -i $((at * 1024)) view.img want.img || fail "at $at KiB it shows something else"
+	done
+	[ "$(allocated a.cow)" -lt 2000 ] || fail "the COW file takes $(allocated a.cow) KiB"
+}
+
+# The same result as uml_moo's, into a new file and in place; the COW file shows
+# the same as before.
+test_merge() {
+	overlay
+	cp -p base.img old.img
+	uml_moo a.cow theirs.img
+	"$ubd_cow" merge a.cow --into ours.img
+	cmp ours.img theirs.img || fail "merged into a new file it differs from uml_moo's"
+	cmp ours.img want.img || fail "merged into a new file it is not what was to be seen"
+	cmp base.img old.img || fail "a merge into another file changed the backing file"
+	[ "$(allocated ours.img)" -lt 8000 ] || fail "the new file takes $(allocated ours.img) KiB"
+	ends_with 1 merge a.cow --into ours.img
+	says 'ours.img: is there already'
+	"$ubd_cow" merge a.cow
+	cmp base.img want.img || fail "merged in place it is not what was to be seen"
+	[ "$(allocated base.img)" -lt 8000 ] || fail "the backing file takes $(allocated base.img) KiB"
+	sound a.cow
+	same_view a.cow
+	"$ubd_cow" diff --json a.cow >diff.json
+	expect_eq diff "$(json diff.json d)" '[]'
+	# Another over the same backing file is told.
+	uml_mkcow b.cow old.img
+	touch -d '2022-02-02' old.img
+	ends_with 1 merge b.cow
+	says 'b.cow: its backing file .*/old.img was changed at 2022-02-02 .*rebase --trust'
+}
+
+# What a COW file shows stays, over a backing file that is another everywhere.
+test_rebase() {
+	overlay
+	cp base.img new.img
+	data new.img 1500 600
+	data new.img 9000 100
+	fallocate -p -o 3M -l 512K new.img
+	touch -d '2023-03-03' new.img
+	"$ubd_cow" rebase a.cow new.img
+	"$ubd_cow" info --json a.cow >info.json
+	expect_eq 'backing file' "$(json info.json 'd["backing"]')" "$work/new.img"
+	sound a.cow
+	rm base.img
+	same_view a.cow
+	# What did not differ was not copied: 1212 KiB in pieces of 4 KiB at most.
+	[ "$(json info.json 'd["cow_bytes"]')" -lt $(((832 + 600 + 100 + 512 + 50) * 1024)) ] ||
+		fail "too much was copied: $(json info.json 'd["cow_bytes"]') bytes"
+	truncate -s 15M small.img
+	ends_with 1 rebase a.cow small.img
+	says 'small.img: has 15728640 bytes, but a.cow is for a backing file of 16777216'
+	ends_with 1 rebase a.cow a.cow
+	says 'a.cow: names itself'
+	ends_with 2 rebase a.cow
+	# Moved, and copied without its time.
+	cp new.img moved.img
+	rm new.img
+	ends_with 1 rebase a.cow moved.img
+	says 'new.img: the backing file of a.cow cannot be found'
+	"$ubd_cow" rebase --trust a.cow moved.img
+	same_view a.cow
+	touch -d '2024-04-04' moved.img
+	ends_with 1 diff a.cow
+	says 'moved.img was changed at '
+	"$ubd_cow" rebase --trust a.cow
+	sound a.cow
+	same_view a.cow
+}
+
+test_convert() {
+	overlay
+	"$ubd_cow" convert a.cow raw.img
+	cmp raw.img want.img || fail "the raw file is not what was to be seen"
+	"$ubd_cow" convert a.cow a.qcow2
+	qemu-img check -q a.qcow2
+	qemu-img compare -f raw -F qcow2 want.img a.qcow2
+	"$ubd_cow" convert a.qcow2 back.img
+	cmp back.img want.img || fail "raw of qcow2 of COW is another"
+	"$ubd_cow" convert a.qcow2 back.cow --backing base.img
+	sound back.cow
+	same_view back.cow
+	"$ubd_cow" convert a.cow again.cow
+	same_view again.cow
+	[ "$(allocated again.cow)" -lt 2000 ] || fail "the COW file takes $(allocated again.cow) KiB"
+	[ "$(allocated raw.img)" -lt 8000 ] || fail "the raw file takes $(allocated raw.img) KiB"
+	ends_with 1 convert want.img new.cow
+	says '--backing'
+	# Names that qemu-img would take for something else.
+	cp want.img 'nbd:x,y=z'
+	"$ubd_cow" convert --format qcow2 'nbd:x,y=z' 'json:{}'
+	"$ubd_cow" convert --format raw 'json:{}' './-p'
+	cmp ./-p want.img
+	# A file from a stranger reads no other file of the host.
+	qemu-img create -q -f qcow2 -F raw -b "$work/want.img" thief.qcow2
+	ends_with 1 convert thief.qcow2 stolen.img
+	says 'names another file'
+	"$ubd_cow" convert --follow-names thief.qcow2 stolen.img
+	cmp stolen.img want.img
+	ends_with 1 convert --source-format qcow2 want.img none.img
+	[ ! -e none.img ] || fail "a file is left of what failed"
+}
+
+# finds STATUS KIND [WORD...]: check of bad.cow finds that one kind, and ends so
+finds() {
+	local status=$1
+	local kind=$2
+	local got=0
+
+	shift 2
+	"$ubd_cow" check --json "$@" bad.cow >check.json || got=$?
+	cat check.json
+	expect_eq "status of check ($kind)" "$got" "$status"
+	expect_eq 'what is found' "$(json check.json '" ".join(f["kind"] for f in d["findings"])')" "$kind"
+}
+
+# Each kind of damage is found and told; what is safe is repaired, nothing else
+# is touched.
+test_check() {
+	overlay
+	damage() { cp a.cow bad.cow; }
+
+	sound a.cow
+	damage && bytes_at bad.cow 0 '\0'
+	finds 3 no_cow_file
+	damage && bytes_at bad.cow 7 '\7'
+	finds 3 header
+	damage && bytes_at bad.cow $((size_at + 7)) '\1'
+	finds 3 header
+	damage && bytes_at bad.cow $((format_at + 3)) '\1'
+	finds 3 header
+	damage && bytes_at bad.cow $name_at '\0'
+	finds 3 header
+	damage && bytes_at bad.cow $((size_at + 4)) '\2'
+	finds 3 'data_truncated backing_size'
+	damage && bytes_at bad.cow $((mtime_at + 3)) '\0'
+	finds 3 backing_mtime
+	cp bad.cow before.cow
+	finds 3 backing_mtime --repair
+	cmp bad.cow before.cow || fail "what cannot be repaired was changed"
+	damage && truncate -s 100 bad.cow
+	finds 3 header
+	damage && truncate -s 9000 bad.cow
+	finds 3 bitmap_truncated
+	damage && truncate -s -1 bad.cow
+	finds 3 data_truncated
+	damage && bytes_at bad.cow $((name_at + 1)) 'nowhere/'
+	finds 3 backing_missing
+	for name in "$work" "$work/fifo" "$work/bad.cow" "$work/a.cow"; do
+		[ -e fifo ] || mkfifo fifo
+		damage && bytes_at bad.cow $name_at "$name\0"
+		case $name in
+		*bad.cow) finds 3 names_itself ;;
+		*a.cow) finds 3 'backing_is_cow backing_size backing_mtime' ;;
+		*) finds 3 backing_type ;;
+		esac
+	done
+	# Repaired: the bits behind the end, and the length that only lacks a hole.
+	image odd.img $((512 * 4099)) >/dev/null
+	"$ubd_cow" create odd.cow odd.img
+	damage() { cp odd.cow bad.cow; }
+	damage && bytes_at bad.cow $((bitmap_at + 512)) '\370'
+	finds 3 bits_beyond_device
+	finds 4 bits_beyond_device --repair
+	cmp bad.cow odd.cow || fail "the repair did more or less than to clear the bits"
+	damage && truncate -s 13000 bad.cow
+	finds 3 length
+	finds 4 length --repair
+	cmp bad.cow odd.cow || fail "the repair did not give it its length"
+	damage && bytes_at bad.cow $bitmap_at '\17' && truncate -s $((12288 + 2047)) bad.cow
+	finds 3 data_truncated --repair
+	ends_with 3 check bad.cow
+	says 'bad.cow: it has 14335 bytes, but by its bitmap it has sectors up to byte 14336'
+	# A name that would talk to the terminal.
+	damage && bytes_at bad.cow $((name_at + 1)) '\033[2Jx\0'
+	ends_with 3 check bad.cow
+	says '\\x1b\[2Jx'
+}
+
+# Neither with the COW file nor with the backing file in use by a guest; who has
+# it is named.
+test_in_use() {
+	local command
+
+	overlay
+	"$tool" lock-hold a.cow held &
+	holder=$!
+	at_end "kill $holder 2>/dev/null"
+	until [ -e held ]; do sleep 0.05; done
+	cp a.cow before.cow
+	for command in 'info a.cow' 'check --repair a.cow' 'merge a.cow' 'merge a.cow --into new.img' \
+		'rebase --trust a.cow' 'diff a.cow' 'map a.cow' 'convert a.cow new.img'; do
+		# shellcheck disable=SC2086 # words
+		ends_with 5 $command
+		says "a.cow: is in use by process $holder \(tool\); end it"
+	done
+	cmp a.cow before.cow || fail "a file in use was changed"
+	kill "$holder"
+	wait "$holder" || true
+	rm held
+	"$tool" lock-hold base.img held &
+	holder=$!
+	until [ -e held ]; do sleep 0.05; done
+	ends_with 5 merge a.cow
+	says "base.img: is in use by process $holder"
+	kill "$holder"
+	wait "$holder" || true
+	# A backing file that guests read is not to be written, but to be read.
+	exec 9<base.img
+	python3 -c 'import fcntl, struct
+fcntl.fcntl(9, 37, struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, 0, 0, 0))' # F_OFD_SETLK, and stays with us
+	same_view a.cow
+	ends_with 5 merge a.cow
+	says "base.img: is in use by "
+	exec 9<&-
+	"$ubd_cow" merge a.cow
+}
+
+# Files that mean harm: each command ends by itself with a status of its own.
+test_hostile() {
+	local i command got sum
+
+	overlay
+	sum=$(checksum base.img)
+	for i in $(seq 30); do
+		cp a.cow bad.cow
+		python3 - "$i" <<-'EOF'
+			import random, sys
+			r = random.Random(int(sys.argv[1]))
+			with open("bad.cow", "r+b") as f:
+			    for _ in range(r.randint(1, 6)):
+			        f.seek(r.choice([r.randrange(36), r.randrange(4136), r.randrange(8192, 12288)]))
+			        f.write(bytes([r.choice([0, 1, 0x7f, 0x80, 0xff, r.randrange(256)])]))
+			    if r.random() < 0.3:
+			        f.truncate(r.choice([r.randrange(8200), r.randrange(20000), 1 << 40]))
+		EOF
+		for command in 'info --json' 'check --json' 'check --repair' 'map --json' 'diff --json'; do
+			got=0
+			# shellcheck disable=SC2086 # words
+			timeout 20 "$ubd_cow" $command bad.cow >said 2>&1 || got=$?
+			[[ $got =~ ^[0134]$ ]] || fail "seed $i: ubd-cow $command ended with $got: $(tail -n 3 said)"
+		done
+	done
+	expect_eq 'content of the backing file' "$(checksum base.img)" "$sum"
+}
+
+# small_overlay: as overlay, but few calls make the whole merge
+small_overlay() {
+	image base.img 1M >/dev/null
+	data base.img 200 500
+	cp base.img want.img
+	data want.img 0 1
+	data want.img 250 40
+	data want.img 900 30
+	touch -d '2020-02-02 02:02:02' base.img
+	"$ubd_cow" convert --backing base.img want.img a.cow
+	fallocate -p -o $((12288 + 260 * 1024)) -l 8K a.cow
+	fallocate -p -o $((260 * 1024)) -l 8K want.img
+	cp base.img other.img
+	data other.img 100 200
+	data other.img 905 100
+	touch -d '2021-01-01 01:01:01' other.img
+	mkdir first
+	cp -p a.cow base.img other.img first
+}
+
+# The calls that change something on a disk.
+changing=pwrite64,copy_file_range,fallocate,ftruncate,fdatasync,fsync
+
+has_strace() {
+	strace -o /dev/null true 2>/dev/null || skip "nothing may be traced here (strace)"
+}
+
+# killed_everywhere EXPECTATION WORD...: the command is killed before each of its
+# calls, of each kind; after each, the function says whether all is well. Counts
+# in $killed.
+killed_everywhere() {
+	local expectation=$1
+	local call n got
+
+	shift
+	killed=0
+	for call in ${changing//,/ }; do
+		for n in $(seq 1000); do
+			rm -f new.*
+			cp -p first/* .
+			got=0
+			strace -qq -o /dev/null -e "trace=$call" -e "inject=$call:signal=KILL:when=$n" \
+				"$ubd_cow" "$@" >said 2>&1 || got=$?
+			[ "$got" != 0 ] || break
+			expect_eq "status when killed at $call $n" "$got" 137
+			killed=$((killed + 1))
+			"$expectation"
+		done
+	done
+	echo "killed $killed times"
+}
+
+merge_goes_on() {
+	same_view a.cow
+	"$ubd_cow" merge a.cow
+	cmp base.img want.img || fail "a merge that was killed and run again gave another file"
+	sound a.cow
+	same_view a.cow
+}
+
+rebase_goes_on() {
+	same_view a.cow
+	"$ubd_cow" rebase a.cow other.img
+	"$ubd_cow" info a.cow | grep -q "$work/other.img$" || fail "it has still the old backing file"
+	sound a.cow
+	same_view a.cow
+}
+
+limit[merge_killed]=240
+test_merge_killed() {
+	has_strace
+	small_overlay
+	killed_everywhere merge_goes_on merge a.cow
+	[ "$killed" -ge 9 ] || fail "it was killed only $killed times"
+	# Without its mark, that is: a backing file that something else wrote.
+	cp -p first/* .
+	touch base.img
+	ends_with 1 merge a.cow
+	says 'base.img was changed at'
+}
+
+limit[rebase_killed]=240
+test_rebase_killed() {
+	has_strace
+	small_overlay
+	killed_everywhere rebase_goes_on rebase a.cow other.img
+	[ "$killed" -ge 6 ] || fail "it was killed only $killed times"
+}
+
+# A new file is there whole, or not at all, and nothing else is.
+test_new_file_killed() {
+	local before names
+
+	has_strace
+	small_overlay
+	"$ubd_cow" create whole.cow base.img
+	"$ubd_cow" convert a.cow whole.again.cow
+	touch said
+	before=$(ls)
+	# Its name is there before its directory is durable.
+	whole_or_not() {
+		names=$(ls | grep -vx "$new" || true)
+		expect_eq 'what is there' "$names" "$before"
+		[ ! -e "$new" ] || cmp "$new" "$whole" || fail "$new is there, and not whole"
+	}
+	new=new.cow whole=whole.cow
+	killed_everywhere whole_or_not create new.cow base.img
+	[ "$killed" -ge 4 ] || fail "it was killed only $killed times"
+	new=new.img whole=want.img
+	killed_everywhere whole_or_not merge a.cow --into new.img
+	rm -f new.img
+	new=new.cow whole=whole.again.cow
+	killed_everywhere whole_or_not convert a.cow new.cow
+	[ "$killed" -ge 6 ] || fail "it was killed only $killed times"
+}
+
+# crashed_everywhere EXPECTATION WORD...: the host's power fails at each call of
+# the command. Its calls are recorded, and replayed onto the first files up to
+# each of them: what an fsync made durable is there, of what came later all,
+# nothing, one write, all but one, or sectors by chance; and the backing file's
+# time is as durable as its data. Counts in $crashed.
+crashed_everywhere() {
+	local expectation=$1
+
+	shift
+	cp -p first/* .
+	strace -qq -y -xx -s 4000000 -o calls -e "trace=$changing" -e inject=copy_file_range:error=EXDEV "$ubd_cow" "$@"
+	cp -p base.img after.img
+	crashed=0
+	while read -r state; do
+		cp -p "states/$state/"* .
+		"$expectation" || fail "after crash $state"
+		crashed=$((crashed + 1))
+	done < <(crash_states)
+	echo "crashed $crashed times"
+}
+
+# Prints the directories, under states, that it makes.
+crash_states() {
+	rm -rf states
+	python3 - <<-'EOF'
+		import os, random, re, shutil
+		files = ["a.cow", "base.img"]
+		first = {f: open("first/" + f, "rb").read() for f in files}
+		old = os.stat("first/base.img").st_mtime
+		new = os.stat("after.img").st_mtime
+		calls = []
+		for line in open("calls"):
+		    m = re.match(r'(\w+)\(\d+<((?:\\x..)+)>(?:, (.*))?\) += (\S+)', line)
+		    assert m, line[:200]
+		    call, path, rest, result = m.groups()
+		    name = os.path.basename(bytes.fromhex(path.replace("\\x", "")).decode())
+		    if result.startswith("-") or call == "ftruncate" or name not in files:
+		        continue
+		    if call == "pwrite64":
+		        m = re.match(r'"((?:\\x..)*)", (\d+), (\d+)', rest)
+		        data = bytes.fromhex(m.group(1).replace("\\x", ""))
+		        assert len(data) == int(m.group(2)) == int(result)
+		        calls.append((name, int(m.group(3)), data))
+		    elif call == "fallocate":
+		        m = re.search(r', (\d+), (\d+)$', rest)
+		        calls.append((name, int(m.group(1)), bytes(int(m.group(2)))))
+		    else:
+		        calls.append((name, None, None))
+		r = random.Random(1)
+		n = 0
+		seen = set()
+		def put(image, at, data):
+		    image[at:at + len(data)] = data
+		def torn(write):
+		    f, at, data = write
+		    return [(f, at + i, data[i:i + 512]) for i in range(0, len(data), 512)]
+		def state(durable, chosen, mtime):
+		    global n
+		    images = {f: bytearray(durable[f]) for f in files}
+		    for f, at, data in chosen:
+		        put(images[f], at, data)
+		    key = (bytes(images["a.cow"]), bytes(images["base.img"]), mtime)
+		    if key in seen:
+		        return
+		    seen.add(key)
+		    os.makedirs(f"states/{n}")
+		    for f in files:
+		        open(f"states/{n}/{f}", "wb").write(images[f])
+		    os.utime(f"states/{n}/base.img", (mtime, mtime))
+		    shutil.copy2("first/other.img", f"states/{n}/other.img")
+		    print(n)
+		    n += 1
+		durable = {f: bytearray(first[f]) for f in files}
+		pending = []
+		synced = written = False
+		for f, at, data in calls + [(None, None, None)]:
+		    sectors = [s for w in pending for s in torn(w) if durable[s[0]][s[1]:s[1] + len(s[2])] != s[2]]
+		    choices = [[], pending] + [[w] for w in pending]
+		    choices += [[w for w in pending if w is not v] for v in pending]
+		    choices += [[s for s in sectors if r.random() < p] for p in (0.1, 0.3, 0.5, 0.5, 0.5, 0.7, 0.9)]
+		    if len(sectors) <= 40:
+		        choices += [[t] for t in sectors] + [[s for s in sectors if s is not t] for t in sectors]
+		    times = [new] if synced else [old, new] if written else [old]
+		    for c in choices:
+		        for t in times:
+		            state(durable, c, t)
+		    if at is None:
+		        for w in [w for w in pending if w[0] == f]:
+		            put(durable[f], w[1], w[2])
+		        pending = [w for w in pending if w[0] != f]
+		        synced |= f == "base.img"
+		    else:
+		        pending.append((f, at, data))
+		        written |= f == "base.img"
+	EOF
+	true
+}
+
+limit[merge_crashed]=300
+test_merge_crashed() {
+	has_strace
+	small_overlay
+	crashed_everywhere merge_goes_on merge a.cow
+	[ "$crashed" -ge 30 ] || fail "there were only $crashed crashes"
+}
+
+limit[rebase_crashed]=300
+test_rebase_crashed() {
+	has_strace
+	small_overlay
+	crashed_everywhere rebase_goes_on rebase a.cow other.img
+	[ "$crashed" -ge 15 ] || fail "there were only $crashed crashes"
+}
+
+# A full disk: said, and all is as before; with room again it goes on.
+test_full_disk() {
+	overlay
+	small_host 12m <<-'EOF'
+		cp --sparse=always "$work/base.img" "$work/a.cow" "$work/small"
+		touch -r "$work/base.img" "$work/small/base.img"
+	EOF
+	cat >steps <<-'EOF'
+		set -e
+		cd small
+		"$ubd_cow" rebase --trust a.cow base.img
+		dd if=/dev/zero of=filler bs=64K 2>/dev/null || true
+		! "$ubd_cow" merge a.cow --into new.img 2>../said || { echo 'merged with no room'; exit 1; }
+		[ ! -e new.img ] || { echo 'a file is left'; exit 1; }
+		! "$ubd_cow" merge a.cow 2>../said.in_place || { echo 'merged in place with no room'; exit 1; }
+		rm filler
+		"$ubd_cow" merge a.cow --into new.img
+		cmp new.img ../want.img
+		"$ubd_cow" merge a.cow
+		cmp base.img ../want.img
+	EOF
+	ubd_cow=$ubd_cow work=$work "${launcher[@]}" bash "$work/steps" || fail "the steps on a small disk failed"
+	cat said said.in_place
+	says 'new.img: cannot be written at byte [0-9]+: No space left on device \(28\); free space'
+}
+
+run_tests "$@"

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A COW file that was opened, its header, and its backing file, found and
+ * checked by the same rules as the driver has (drivers/ubd/host/cow_file.cc).
+ */
+#ifndef UBD_TOOLS_COW_IMAGE_HH
+#define UBD_TOOLS_COW_IMAGE_HH
+
+#include "../../drivers/ubd/core/cow_format.hh"
+#include "file.hh"
+
+namespace ubd::tool
+{
+
+struct Image {
+	File file;
+	CowHeader header;
+	bool merging = false; // the header has the mark of that, see below
+};
+
+// The name that the file's first bytes say it has: for detection.
+CowRead read_header(const File &file, CowHeader &header, const char *&why);
+
+// Opens and locks a COW file whose header is good and whose bitmap is whole.
+Image open_cow(const std::string &path, Access access);
+
+// The path of the backing file that the header names, from here.
+std::string backing_path(const Image &cow);
+// Opens and locks a backing file: of the right size, plain data, not the COW
+// file itself.
+File open_backing(const Image &cow, const std::string &path, Access access);
+// The one that the header names, and it is as it was.
+File open_own_backing(const Image &cow, Access access);
+
+// The time that a header has of a file.
+u64 mtime_of(const File &backing);
+// The node of a block device has a time of its own, which says nothing.
+bool mtime_matches(const CowHeader &header, const File &backing);
+std::string mtime_text(const CowHeader &header, const File &backing);
+
+// Puts the absolute name into the header, which is written by write_header().
+void set_backing(Image &cow, const std::string &path);
+void set_name(CowHeader &header, const std::string &file, const std::string &path);
+void write_header(const Image &cow);
+
+/*
+ * A merge into the backing file changes that file's mtime long before the header
+ * may learn the new one. So that a merge which was killed can be run again, the
+ * header says meanwhile that one is under way: in the last bytes of the name's
+ * field, far behind the name, where no program looks. The mark is for one name:
+ * a header that was given another has none.
+ */
+bool can_mark_merging(const CowHeader &header);
+bool read_merging_mark(const File &file, const CowHeader &header);
+
+} // namespace ubd::tool
+
+#endif
