@@ -373,10 +373,18 @@ list_tests() {
 }
 
 # Also copies of the set-uid programs that guests need: where the host's root is
-# mapped to nobody, they would become nobody's.
+# mapped to nobody, they would become nobody's. Tests that run side by side do
+# this at once, so each file appears whole, by its name.
 build_tool() {
+	local name
+
 	mkdir -p "$test_root/bin"
-	cp -u "$(command -v mount)" "$(command -v umount)" "$test_root/bin/" || return 1
+	for name in mount umount; do
+		if [ ! -e "$test_root/bin/$name" ]; then
+			cp "$(command -v $name)" "$test_root/bin/$name.$$" &&
+				mv "$test_root/bin/$name.$$" "$test_root/bin/$name" || return 1
+		fi
+	done
 	if [ ! -e "$tool" ] || [ "$guest_dir/tool.cc" -nt "$tool" ]; then
 		g++ -std=c++20 -O2 -Wall -Wextra -o "$tool.$$" "$guest_dir/tool.cc" && mv "$tool.$$" "$tool"
 	fi

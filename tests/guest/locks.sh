@@ -69,6 +69,28 @@ test_foreign_lock() {
 	expect_once one "ubda: $img: is locked by process $holder \(tool\)"
 }
 
+# A guest's helpers hold its locks too, and may come first in /proc: process
+# numbers start again when they are used up. The guest is named all the same.
+test_inherited_lock() {
+	local img
+	local holder
+
+	[ -w /proc/sys/kernel/ns_last_pid ] || skip 'who is not root cannot choose the number of a process'
+	img=$(image a.img 16M)
+	"$tool" lock-inherit "$img" "$work/held" &
+	holder=$!
+	at_end "kill $holder"
+	until [ -s held ]; do
+		sleep 0.05
+	done
+	guest one "ubd0=$img" <<-'EOF'
+		load
+		[ ! -e /dev/ubda ] || die 'the lock of another program was not seen'
+		unload
+	EOF
+	expect_once one "ubda: $img: is locked by process $(cat held) \(tool\)"
+}
+
 # A lock that no process has: nobody is named, least of all the guest itself.
 test_hidden_lock() {
 	local img

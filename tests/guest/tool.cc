@@ -5,6 +5,7 @@
  * where its function is; a wrong result ends with status 1 and says why.
  */
 #include <cerrno>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -327,6 +328,57 @@ int lock_hold(const char *path, const char *mark)
 	if (fcntl(fd, F_SETLK, &l))
 		die("lock");
 	close(open_or_die(mark, O_CREAT | O_WRONLY));
+	for (;;)
+		pause();
+}
+
+// Ends with its parent, in any way.
+pid_t fork_or_die()
+{
+	pid_t child = fork();
+	if (child < 0)
+		die("fork");
+	if (child == 0)
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+	return child;
+}
+
+/*
+ * lock-inherit FILE MARK
+ * A process takes a lock and forks. Its child has the lock as well, and the
+ * smaller number: what looks for it in /proc meets the child first. The number of
+ * the process is in the file MARK.
+ */
+int lock_inherit(const char *path, const char *mark)
+{
+	int last = open_or_die("/proc/sys/kernel/ns_last_pid", O_WRONLY);
+	if (pwrite(last, "20000", 5, 0) != 5)
+		die("ns_last_pid");
+	if (fork_or_die() > 0)
+		for (;;)
+			pause();
+
+	int fd = open_or_die(path, O_RDWR);
+	struct flock l {};
+	l.l_type = F_WRLCK;
+	if (fcntl(fd, F_OFD_SETLK, &l))
+		die("lock");
+	for (;;) {
+		if (pwrite(last, "300", 3, 0) != 3)
+			die("ns_last_pid");
+		pid_t child = fork_or_die();
+		if (child == 0) {
+			prctl(PR_SET_NAME, "helper");
+			for (;;)
+				pause();
+		}
+		if (child < getpid())
+			break;
+		kill(child, SIGKILL); // somebody else chose a number in between
+		waitpid(child, nullptr, 0);
+	}
+	int out = open_or_die(mark, O_CREAT | O_WRONLY);
+	dprintf(out, "%d\n", getpid());
 	for (;;)
 		pause();
 }
@@ -663,6 +715,8 @@ int run(int argc, char **argv)
 		return lock_wait(argv[2], number(argv[3]));
 	if (verb == "lock-hold" && argc == 4)
 		return lock_hold(argv[2], argv[3]);
+	if (verb == "lock-inherit" && argc == 4)
+		return lock_inherit(argv[2], argv[3]);
 	if (verb == "lock-hide" && argc == 4)
 		return lock_hide(argv[2], argv[3]);
 	if (verb == "identity" && argc == 3)

@@ -126,13 +126,49 @@ struct Holder {
 	char name[24];
 };
 
+// Returns bytes or -errno.
+long read_whole(const char *path, char *to, size_t bytes)
+{
+	sys::Fd fd(sys::open(path, O_RDONLY | O_CLOEXEC));
+	if (!fd.valid())
+		return fd.get();
+	size_t total = 0;
+	while (total < bytes) {
+		long n = sys::read(fd.get(), to + total, bytes - total);
+		if (n == -errno_intr)
+			continue;
+		if (n < 0)
+			return n;
+		if (n == 0)
+			break;
+		total += static_cast<size_t>(n);
+	}
+	return static_cast<long>(total);
+}
+
+// The parent of a process, or 0: in its line of proc_pid_stat(5) a state and the
+// parent follow the name, which stands in parentheses and may hold some itself.
+int parent_of(const char *pid)
+{
+	char path[64];
+	char line[256];
+	ubd_k_snprintf(path, sizeof(path), "/proc/%s/stat", pid);
+	const long n = read_whole(path, line, sizeof(line));
+	for (long at = n - 1; at > 0; at--)
+		if (line[at] == ')')
+			return at + 4 < n ? number_of(line + at + 4) : 0;
+	return 0;
+}
+
 /*
  * Who holds the lock that conflicts: the host says it for POSIX locks, for
- * locks of an open file description it is looked for among the processes that
- * we may see. False if it is not found.
+ * others it is the first process outside of ours that has the file open and that
+ * we may see, or rather the eldest of its family that has: helpers, such as our
+ * relay, hold what their guest holds. False if it is not found.
  */
 bool find_holder(int fd, short type, Holder &h)
 {
+	constexpr unsigned most_generations = 16;
 	struct flock probe {};
 	struct stat st;
 	probe.l_type = type;
@@ -150,11 +186,17 @@ bool find_holder(int fd, short type, Holder &h)
 		});
 		if (!found)
 			return false;
+		for (unsigned n = 0; n < most_generations; n++) {
+			char parent[24];
+			ubd_k_snprintf(parent, sizeof(parent), "%d", parent_of(h.pid));
+			if (shares_our_descriptors(parent) || !openings(parent, st, 1))
+				break;
+			ubd_k_snprintf(h.pid, sizeof(h.pid), "%s", parent);
+		}
 	}
 	char path[64];
 	ubd_k_snprintf(path, sizeof(path), "/proc/%s/comm", h.pid);
-	sys::Fd comm(sys::open(path, O_RDONLY | O_CLOEXEC));
-	long n = comm.valid() ? sys::read(comm.get(), h.name, sizeof(h.name) - 1) : 0;
+	const long n = read_whole(path, h.name, sizeof(h.name) - 1);
 	h.name[n > 1 ? n - 1 : 0] = '\0'; // without its newline
 	return true;
 }
@@ -361,31 +403,6 @@ void HostFile::close()
 	sync_fd_.reset();
 	fd_.reset();
 }
-
-namespace
-{
-
-// Returns bytes or -errno.
-long read_whole(const char *path, char *to, size_t bytes)
-{
-	sys::Fd fd(sys::open(path, O_RDONLY | O_CLOEXEC));
-	if (!fd.valid())
-		return fd.get();
-	size_t total = 0;
-	while (total < bytes) {
-		long n = sys::read(fd.get(), to + total, bytes - total);
-		if (n == -errno_intr)
-			continue;
-		if (n < 0)
-			return n;
-		if (n == 0)
-			break;
-		total += static_cast<size_t>(n);
-	}
-	return static_cast<long>(total);
-}
-
-} // namespace
 
 bool host_variable(const char *name, char *to, size_t bytes)
 {
