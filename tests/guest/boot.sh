@@ -154,4 +154,29 @@ test_missing_root() {
 	done
 }
 
+# A timer signal that comes when main() is about to end is no interrupt any more.
+# UML's kernel takes it for one and aborts, unless tools/kernel/patches mends
+# that. A debugger holds the process there for more than a tick.
+test_timer_on_the_way_out() {
+	command -v gdb >/dev/null || fail 'no gdb; tools/setup.sh'
+	cat >stop <<-'EOF'
+		set pagination off
+		handle SIGSEGV SIGALRM SIGIO SIGCHLD SIGUSR1 SIGUSR2 SIGWINCH nostop noprint pass
+		tbreak kill_off_processes
+		run
+		tbreak os_timer_disable
+		continue
+		shell sleep 0.3
+		bt
+		continue
+		bt
+	EOF
+	launcher=(gdb -batch -x "$work/stop" --args)
+	guest one <<-'EOF'
+		true
+	EOF
+	grep -aq '^#0 .*os_timer_disable' one.log || fail 'the guest was not held on its way out'
+	expect_once one 'Inferior 1 .* exited normally'
+}
+
 run_tests "$@"
