@@ -28,9 +28,12 @@ build_start() {
 		mount /dev/ubda $work/tree
 		swap_to /dev/ubdb
 		cd $work/tree
+		# What the compiler keeps for a moment is on our disk, too.
+		export TMPDIR=$work/tree/tmp
+		mkdir tmp
 		. $work/build
 		until [ $driver != ours ] || [ $SECONDS -ge $soak_seconds ]; do
-			find $work/tree -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -r {} +
+			find $work/tree -mindepth 1 -maxdepth 1 ! -name lost+found ! -name tmp -exec rm -r {} +
 			. $work/build
 		done
 		cd /
