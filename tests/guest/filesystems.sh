@@ -24,25 +24,29 @@ check() {
 }
 '
 
-test_ext4() {
+# lives_on_our_disk SIZE MAKE CHECK: a file system is made, filled, looked at by
+# its own checker in the guest and on the host, and read by another guest.
+lives_on_our_disk() {
+	local make=$2
+	local look=$3
 	local img
 
-	img=$(image a.img 256M)
+	img=$(image a.img "$1")
 	guest one "ubd0=$img" <<-EOF
 		$fill_script
 		load
-		mkfs.ext4 -q /dev/ubda
+		$make /dev/ubda
 		mount /dev/ubda \$mnt
 		fill \$mnt
 		umount \$mnt
-		e2fsck -fn /dev/ubda
+		$look /dev/ubda
 		mount /dev/ubda \$mnt
 		check \$mnt
 		fstrim -v \$mnt
 		check \$mnt
 		umount \$mnt
 	EOF
-	e2fsck -fn "$img" || fail "the host finds the file system broken"
+	$look "$img" || fail "the host finds the file system broken"
 	guest two "ubd0=$img" <<-EOF
 		$fill_script
 		load
@@ -53,33 +57,12 @@ test_ext4() {
 	EOF
 }
 
-test_xfs() {
-	local img
+test_ext4() {
+	lives_on_our_disk 256M 'mkfs.ext4 -q' 'e2fsck -fn'
+}
 
-	img=$(image a.img 320M)
-	guest one "ubd0=$img" <<-EOF
-		$fill_script
-		load
-		mkfs.xfs -q /dev/ubda
-		mount /dev/ubda \$mnt
-		fill \$mnt
-		umount \$mnt
-		xfs_repair -n /dev/ubda
-		mount /dev/ubda \$mnt
-		check \$mnt
-		fstrim -v \$mnt
-		check \$mnt
-		umount \$mnt
-	EOF
-	xfs_repair -n "$img" || fail "the host finds the file system broken"
-	guest two "ubd0=$img" <<-EOF
-		$fill_script
-		load
-		mount /dev/ubda \$mnt
-		check \$mnt
-		umount \$mnt
-		unload
-	EOF
+test_xfs() {
+	lives_on_our_disk 320M 'mkfs.xfs -q' 'xfs_repair -n'
 }
 
 run_tests "$@"

@@ -49,35 +49,12 @@ test_second_guest_refused() {
 	expect_unlocked "$img"
 }
 
-# Any program's lock counts, and its holder is named.
-test_foreign_lock() {
-	local img
-	local holder
-
+# refused_because_of VERB: somebody does this to an image's lock, and a guest is
+# refused the image. In $img the image, in $holder who was started, in the file
+# `held` the process that has the lock.
+refused_because_of() {
 	img=$(image a.img 16M)
-	"$tool" lock-hold "$img" "$work/held" &
-	holder=$!
-	at_end "kill $holder"
-	until [ -e held ]; do
-		sleep 0.05
-	done
-	guest one "ubd0=$img" <<-'EOF'
-		load
-		[ ! -e /dev/ubda ] || die 'the lock of another program was not seen'
-		unload
-	EOF
-	expect_once one "ubda: $img: is locked by process $holder \(tool\)"
-}
-
-# A guest's helpers hold its locks too, and may come first in /proc: process
-# numbers start again when they are used up. The guest is named all the same.
-test_inherited_lock() {
-	local img
-	local holder
-
-	[ -w /proc/sys/kernel/ns_last_pid ] || skip 'who is not root cannot choose the number of a process'
-	img=$(image a.img 16M)
-	"$tool" lock-inherit "$img" "$work/held" &
+	"$tool" "$1" "$img" "$work/held" &
 	holder=$!
 	at_end "kill $holder"
 	until [ -s held ]; do
@@ -85,29 +62,28 @@ test_inherited_lock() {
 	done
 	guest one "ubd0=$img" <<-'EOF'
 		load
-		[ ! -e /dev/ubda ] || die 'the lock of another program was not seen'
+		[ ! -e /dev/ubda ] || die 'the lock was not seen'
 		unload
 	EOF
+}
+
+# Any program's lock counts, and its holder is named.
+test_foreign_lock() {
+	refused_because_of lock-hold
+	expect_once one "ubda: $img: is locked by process $holder \(tool\)"
+}
+
+# A guest's helpers hold its locks too, and may come first in /proc: process
+# numbers start again when they are used up. The guest is named all the same.
+test_inherited_lock() {
+	[ -w /proc/sys/kernel/ns_last_pid ] || skip 'who is not root cannot choose the number of a process'
+	refused_because_of lock-inherit
 	expect_once one "ubda: $img: is locked by process $(cat held) \(tool\)"
 }
 
 # A lock that no process has: nobody is named, least of all the guest itself.
 test_hidden_lock() {
-	local img
-	local holder
-
-	img=$(image a.img 16M)
-	"$tool" lock-hide "$img" "$work/held" &
-	holder=$!
-	at_end "kill $holder"
-	until [ -e held ]; do
-		sleep 0.05
-	done
-	guest one "ubd0=$img" <<-'EOF'
-		load
-		[ ! -e /dev/ubda ] || die 'the lock was not seen'
-		unload
-	EOF
+	refused_because_of lock-hide
 	expect_once one "ubda: $img: is locked"
 	expect_silent one "is locked by process"
 }

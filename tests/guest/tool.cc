@@ -319,6 +319,14 @@ int lock_wait(const char *path, u64 seconds)
 	return 1;
 }
 
+// Leaves its number in the file, and stays.
+[[noreturn]] void mark_and_stay(const char *mark)
+{
+	dprintf(open_or_die(mark, O_CREAT | O_WRONLY), "%d\n", getpid());
+	for (;;)
+		pause();
+}
+
 // lock-hold FILE MARK: takes the lock, makes the file MARK, and stays
 int lock_hold(const char *path, const char *mark)
 {
@@ -327,9 +335,7 @@ int lock_hold(const char *path, const char *mark)
 	l.l_type = F_WRLCK;
 	if (fcntl(fd, F_SETLK, &l))
 		die("lock");
-	close(open_or_die(mark, O_CREAT | O_WRONLY));
-	for (;;)
-		pause();
+	mark_and_stay(mark);
 }
 
 // Ends with its parent, in any way.
@@ -346,8 +352,7 @@ pid_t fork_or_die()
 /*
  * lock-inherit FILE MARK
  * A process takes a lock and forks. Its child has the lock as well, and the
- * smaller number: what looks for it in /proc meets the child first. The number of
- * the process is in the file MARK.
+ * smaller number: what looks for it in /proc meets the child first.
  */
 int lock_inherit(const char *path, const char *mark)
 {
@@ -377,10 +382,7 @@ int lock_inherit(const char *path, const char *mark)
 		kill(child, SIGKILL); // somebody else chose a number in between
 		waitpid(child, nullptr, 0);
 	}
-	int out = open_or_die(mark, O_CREAT | O_WRONLY);
-	dprintf(out, "%d\n", getpid());
-	for (;;)
-		pause();
+	mark_and_stay(mark);
 }
 
 /*
@@ -413,9 +415,7 @@ int lock_hide(const char *path, const char *mark)
 	if (sendmsg(sockets[0], &m, 0) != 1)
 		die("sendmsg");
 	close(fd);
-	close(open_or_die(mark, O_CREAT | O_WRONLY));
-	for (;;)
-		pause();
+	mark_and_stay(mark);
 }
 
 // identity DEVICE: what HDIO_GET_IDENTITY, HDIO_GETGEO and CDROMVOLREAD say
