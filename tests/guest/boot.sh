@@ -169,7 +169,6 @@ test_timer_on_the_way_out() {
 		shell sleep 0.3
 		bt
 		continue
-		bt
 	EOF
 	launcher=(gdb -batch -x "$work/stop" --args)
 	guest one <<-'EOF'

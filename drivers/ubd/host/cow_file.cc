@@ -18,23 +18,7 @@ namespace ubd
 namespace
 {
 
-Error to_error(long result)
-{
-	return Error{ result < 0 ? static_cast<int>(-result) : 0 };
-}
-
-Error refuse(const OpenRequest &r, int number, const char *what, const char *remedy)
-{
-	ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: %s; %s\n", r.disk, r.shown, what, remedy);
-	return Error{ number };
-}
-
-Error refuse_errno(const OpenRequest &r, const char *what, Error e, const char *remedy)
-{
-	ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: %s: %s (%d); %s\n", r.disk, r.shown, what, errno_words(e.number),
-		  e.number, remedy);
-	return e;
-}
+using sys::to_error;
 
 const char *write_remedy(Error e)
 {

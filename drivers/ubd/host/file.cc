@@ -24,23 +24,7 @@ constexpr u32 lock_pause_ms = 50;
 constexpr u64 most_written_zeroes = 4u << 20;
 constexpr u64 most_zeroes = 1u << 31;
 
-Error to_error(long result)
-{
-	return Error{ result < 0 ? static_cast<int>(-result) : 0 };
-}
-
-Error refuse(const OpenRequest &r, int number, const char *what, const char *remedy)
-{
-	ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: %s; %s\n", r.disk, r.shown, what, remedy);
-	return Error{ number };
-}
-
-Error refuse_errno(const OpenRequest &r, const char *what, int number, const char *remedy)
-{
-	ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: %s: %s (%d); %s\n", r.disk, r.shown, what, errno_words(number), number,
-		  remedy);
-	return Error{ number };
-}
+using sys::to_error;
 
 const char *open_remedy(const OpenRequest &r, int number)
 {
@@ -203,6 +187,19 @@ bool find_holder(int fd, short type, Holder &h)
 
 } // namespace
 
+Error refuse(const OpenRequest &r, int number, const char *what, const char *remedy)
+{
+	ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: %s; %s\n", r.disk, r.shown, what, remedy);
+	return Error{ number };
+}
+
+Error refuse_errno(const OpenRequest &r, const char *what, Error e, const char *remedy)
+{
+	ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: %s: %s (%d); %s\n", r.disk, r.shown, what, errno_words(e.number),
+		  e.number, remedy);
+	return e;
+}
+
 Error stat_path(const char *path, struct stat &st)
 {
 	return to_error(sys::call(SYS_stat, sys::arg(path), sys::arg(&st)));
@@ -214,7 +211,7 @@ Error HostFile::open(const OpenRequest &r)
 	// Looked at by name first: to open a FIFO waits, and to close a second
 	// descriptor of a file drops the locks that the kernel's own driver has.
 	if (Error e = stat_path(r.path, st))
-		return refuse_errno(r, "cannot find the file", e.number, open_remedy(r, e.number));
+		return refuse_errno(r, "cannot find the file", e, open_remedy(r, e.number));
 	UBD_TRY(check_type(r, st));
 	// By descriptors, not names: the kernel's own driver may have got its
 	// file by mconsole.
@@ -225,7 +222,7 @@ Error HostFile::open(const OpenRequest &r)
 			      "name another file");
 	UBD_TRY(open_fd(r));
 	if (long n = sys::call(SYS_fstat, fd_.get(), sys::arg(&st)); n < 0)
-		return refuse_errno(r, "cannot look at the file", static_cast<int>(-n), "check the host");
+		return refuse_errno(r, "cannot look at the file", to_error(n), "check the host");
 	UBD_TRY(check_type(r, st)); // it may have been exchanged meanwhile
 	dev_ = st.st_dev;
 	ino_ = st.st_ino;
@@ -273,7 +270,7 @@ Error HostFile::open_fd(const OpenRequest &r)
 		}
 	}
 	if (fd < 0)
-		return refuse_errno(r, "cannot open the file", -fd, open_remedy(r, -fd));
+		return refuse_errno(r, "cannot open the file", to_error(fd), open_remedy(r, -fd));
 	fd_.reset(fd);
 	return no_error;
 }
@@ -287,7 +284,7 @@ Error HostFile::open_again(const OpenRequest &r)
 	ubd_k_snprintf(path, sizeof(path), "/proc/self/fd/%d", fd_.get());
 	int fd = sys::open(path, O_CLOEXEC | O_NOCTTY | O_LARGEFILE | O_RDWR);
 	if (fd < 0)
-		return refuse_errno(r, "cannot open the file a second time, by /proc/self/fd", -fd,
+		return refuse_errno(r, "cannot open the file a second time, by /proc/self/fd", to_error(fd),
 				    "mount /proc on the host and check its limit of open files (ulimit -n)");
 	sync_fd_.reset(fd);
 	return no_error;
@@ -301,8 +298,7 @@ Error HostFile::measure(const OpenRequest &r, const struct stat &st)
 		unsigned int physical = 0;
 		int logical = 0;
 		if (long n = sys::call(SYS_ioctl, fd_.get(), BLKGETSIZE64, sys::arg(&bytes)); n < 0)
-			return refuse_errno(r, "cannot learn the size", static_cast<int>(-n),
-					    "check the host's device");
+			return refuse_errno(r, "cannot learn the size", to_error(n), "check the host's device");
 		if (sys::call(SYS_ioctl, fd_.get(), BLKSSZGET, sys::arg(&logical)) == 0 && logical > 0)
 			logical_block_ = static_cast<u32>(logical);
 		if (sys::call(SYS_ioctl, fd_.get(), BLKPBSZGET, sys::arg(&physical)) == 0 && physical > 0)
@@ -360,8 +356,7 @@ Error HostFile::take_lock(const OpenRequest &r)
 	if (n != -errno_again && n != -errno_acces) {
 		// Some network file systems know no locks; the kernel's own driver
 		// refuses these too.
-		return refuse_errno(r, "cannot be locked", static_cast<int>(-n),
-				    "give the c flag to do without a lock");
+		return refuse_errno(r, "cannot be locked", to_error(n), "give the c flag to do without a lock");
 	}
 	refuse_lock(r, lock.l_type);
 	return Error{ errno_busy };

@@ -29,6 +29,11 @@ struct OpenRequest {
 	FileRole role = FileRole::device;
 };
 
+// The one message why a file is not taken; returns the error. `what` may end with
+// the words of an errno.
+Error refuse(const OpenRequest &r, int number, const char *what, const char *remedy);
+Error refuse_errno(const OpenRequest &r, const char *what, Error e, const char *remedy);
+
 class HostFile {
 public:
 	HostFile() = default;

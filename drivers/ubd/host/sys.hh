@@ -17,6 +17,12 @@
 namespace ubd::sys
 {
 
+// Of what one of these returned.
+inline Error to_error(long result)
+{
+	return Error{ result < 0 ? static_cast<int>(-result) : 0 };
+}
+
 inline long call(long nr, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0)
 {
 	long result;

@@ -26,10 +26,7 @@ constexpr u64 cancel_mark = 1;
 constexpr int RWF_DSYNC = 2;
 #endif
 
-Error to_error(int result)
-{
-	return Error{ result < 0 ? -result : 0 };
-}
+using sys::to_error;
 
 } // namespace
 
