@@ -145,6 +145,7 @@ struct ubd_stats {
 	ubd_u64 host_dsync_writes; /* RWF_DSYNC writes that it completed */
 	ubd_u64 commits; /* of new COW bits, made durable */
 	ubd_u64 bitmap_writes; /* calls that wrote blocks of the bitmap */
+	ubd_u64 bitmap_allocations; /* calls that made space for parts of it */
 	ubd_u64 submit_calls;
 	ubd_u64 submit_retries; /* refused by the host, entered again */
 	ubd_u64 interrupts; /* that looked at this queue */

@@ -51,7 +51,7 @@ void World::look_at_flights()
 	landing_front_.clear();
 	for (const HostEngine::Flight &f : flights()) {
 		const Chunk &chunk = *f.chunk;
-		if (chunk.op == HostOp::read || chunk.op == HostOp::sync)
+		if (chunk.op == HostOp::read || chunk.op == HostOp::sync || chunk.op == HostOp::allocate)
 			continue;
 		if (is_bitmap(chunk)) {
 			landing_front_.push_back(&chunk);

@@ -119,6 +119,12 @@ mutant bits-not-loaded cow_bitmap.cc '/^void CowBitmap::load/,/^}/s/^\tput(m_.to
 	'bits that are read from the file are not used'
 mutant last-bits-dropped cow_bitmap.cc '/^void CowBitmap::load/,/^}/s/mask(0, here - i \* word_bits)/0/' \
 	'the last bits of the device are not read'
+mutant bits-without-space $q '/^bool Queue::allocate/,/^}/s/if (!run.bytes.value)/if (true)/' \
+	'a write does not wait for the space of its bits'
+mutant space-not-there $q '/^void Queue::end_allocate/,/^}/s/if (have)/if (true)/' \
+	'space that could not be made is taken for made'
+mutant space-too-short cow.cc '/^Run Cow::unallocated/,/^}/s/min(end \*/min((first + 1) */' \
+	'of several parts of the bitmap only the first is given space'
 mutant run-too-long cow_bitmap.cc '/^u64 CowBitmap::run/,/^}/s/^\t\t\tbreak;/\t\t\tat = block_end;/' \
 	'a run goes on where its bits end'
 mutant read-from-wrong-file cow.cc 's/^\trun.file = 1;/\trun.file = 0;/' \

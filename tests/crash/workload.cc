@@ -100,7 +100,7 @@ Plan Workload::draw_plan()
 	h.backing[0] = 'b';
 	const u64 block = CowBitmap::block_sectors;
 	// Few are so large that a commit needs its buffer twice.
-	const u64 blocks = random_.permille(5) ? Cow::buffer_blocks + 2 : random_.below(4);
+	const u64 blocks = random_.permille(20) ? Cow::buffer_blocks + 2 : random_.below(4);
 	// Old versions have room for whole bytes of the bitmap only.
 	const u64 sectors = blocks * block + group_sectors * random_.range(2, 100);
 	h.bytes = sectors * sector_bytes;
@@ -114,6 +114,7 @@ Plan Workload::draw_plan()
 	p.capacity = static_cast<u32>(random_.range(1, 16));
 	p.commit_ms = random_.percent(50) ? 1000 : 0;
 	p.write_through = random_.percent(10);
+	p.allocate = random_.percent(60);
 	p.images = random_.percent(25) ? 2 : 1;
 	return p;
 }
@@ -279,7 +280,7 @@ Outcome Workload::draw_outcome(const Chunk &chunk)
 
 int Workload::draw_error(HostOp op)
 {
-	if ((op == HostOp::punch || op == HostOp::zero) && random_.percent(30))
+	if ((op == HostOp::punch || op == HostOp::zero || op == HostOp::allocate) && random_.percent(30))
 		return errno_opnotsupp;
 	return random_.percent(50) ? errno_io : errno_nospc;
 }

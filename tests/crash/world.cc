@@ -54,7 +54,7 @@ Pool headers(sizeof(Header)), chunks(sizeof(Chunk));
 
 const char *op_name(HostOp op)
 {
-	static constexpr const char *names[] = { "read", "write", "write_sync", "sync", "punch", "zero" };
+	static constexpr const char *names[] = { "read", "write", "write_sync", "sync", "punch", "zero", "allocate" };
 	return names[static_cast<u8>(op)];
 }
 
@@ -86,6 +86,7 @@ World::World(const Plan &plan, Driver &driver, const std::vector<u64> &owned)
 	image.front.resize((shape.header.data_offset + sector_bytes - 1) / sector_bytes * sector_bytes);
 	image.data.resize(shape.hot.size(), garbage);
 	write_cow_header(shape.header, image.front.data(), image.front.size());
+	has_space_.resize(64 * Cow::allocated_words_for(shape.header.sectors()));
 	for (u64 sector : owned) {
 		image.front[shape.bit_byte(sector)] |= static_cast<u8>(1u << sector % 8);
 		image.data[shape.hot_from(sector)] = next_value_++;
@@ -107,6 +108,9 @@ void World::start()
 	headers.give_all();
 	chunks.give_all();
 	bits_.open(plan_.shape, file_->newest());
+	bits_.allocated.assign(plan_.allocate ? Cow::allocated_words_for(plan_.shape.header.sectors()) : 0, 0);
+	cow_.allocated = plan_.allocate ? bits_.allocated.data() : nullptr;
+	cannot_allocate_ = !plan_.allocate;
 	cow_.buffer = buffer_.data();
 	cow_.commit_ms = plan_.commit_ms;
 	cow_.poisoned = false;
@@ -412,6 +416,13 @@ s32 World::execute(const HostEngine::Flight &flight, const Outcome &outcome)
 	      outcome_words(outcome));
 	if (chunk.op == HostOp::sync)
 		return execute_sync(flight, outcome);
+	if (chunk.op == HostOp::allocate) {
+		if (!outcome.error)
+			for (u64 at = 0; at < chunk.bytes.value; at += Cow::buffer_bytes)
+				has_space_[(chunk.offset.value - cow_.bitmap_offset.value + at) / Cow::buffer_bytes] =
+					true;
+		return -outcome.error;
+	}
 	const u64 asked = moves_data(chunk.op) ? chunk.iov_bytes().value : chunk.bytes.value;
 	const u64 bytes = min(min(asked, chunk.bytes.value), outcome.bytes);
 	if (chunk.op == HostOp::read) {
@@ -446,20 +457,35 @@ void World::told(const Completion &c)
 {
 	if (c.chunk->op == HostOp::sync && c.result < 0 && judge(HostOp::sync, -c.result) == Verdict::fail)
 		sync_lost_ = min(sync_lost_, now_++);
+	if (c.chunk->op == HostOp::allocate && c.result == -errno_opnotsupp)
+		cannot_allocate_ = true;
 }
 
 void World::prepared(const Chunk &chunk)
 {
 	const bool writes = chunk.op != HostOp::read && chunk.op != HostOp::sync;
+	const u64 bitmap_end = cow_.bitmap_offset.value + cow_.bitmap_bytes.value;
+	if (chunk.op == HostOp::allocate && chunk.offset.value + chunk.bytes.value > bitmap_end)
+		fail("core makes space beyond the bitmap");
 	if (writes && chunk.file)
 		fail("core writes to the backing file");
 	if (writes && chunk.offset.value < cow_.bitmap_offset.value)
 		fail("core writes into the header");
-	if (is_bitmap(chunk) &&
-	    chunk.offset.value + chunk.bytes.value > cow_.bitmap_offset.value + cow_.bitmap_bytes.value)
+	if (is_bitmap(chunk) && chunk.offset.value + chunk.bytes.value > bitmap_end)
 		fail("core writes beyond the bitmap");
+	if (is_bitmap(chunk) && !cannot_allocate_)
+		check_space(chunk);
 	if (is_bitmap(chunk) && sync_lost_ != never)
 		fail("bits are committed after an fdatasync has failed");
+}
+
+// On a full disk these bits could not be written, though their data was.
+void World::check_space(const Chunk &chunk) const
+{
+	const u64 first = chunk.offset.value - cow_.bitmap_offset.value;
+	for (u64 part = first / Cow::buffer_bytes; part * Cow::buffer_bytes < first + chunk.bytes.value; part++)
+		if (!has_space_[part])
+			fail("core writes bits for which it has made no space");
 }
 
 // Core is not back yet, but a crash may come now.

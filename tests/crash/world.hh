@@ -28,6 +28,7 @@ struct Plan {
 	u32 capacity = 16; // of the engine
 	u32 commit_ms = 0;
 	bool write_through = false;
+	bool allocate = false; // the host can make space for the bitmap
 	u32 images = 0; // drawn and opened at each crash point
 };
 
@@ -123,6 +124,7 @@ private:
 	// A bitmap and its memory.
 	struct Bits {
 		std::vector<u64> words;
+		std::vector<u64> allocated;
 		Cow cow;
 
 		void open(const Shape &shape, const Image &image);
@@ -141,6 +143,7 @@ private:
 	void look_at_flights();
 	void check_sector(u32 hot);
 	void check_seen(u32 hot);
+	void check_space(const Chunk &chunk) const;
 	void check_drawn();
 	Image draw(u32 kind);
 	Value opened_value(const Image &image, u32 hot) const;
@@ -166,6 +169,8 @@ private:
 	Moment now_ = 1;
 	Moment sync_lost_ = never; // when core was told of a failed fdatasync
 	bool lost_ = false;
+	bool cannot_allocate_ = false; // core was told so
+	std::vector<bool> has_space_; // bytes of the bitmap, by parts of 64 KiB
 	bool timer_armed_ = false;
 	u64 point_ = 0;
 

@@ -346,6 +346,37 @@ test_host_full() {
 	base_untouched
 }
 
+# What was written before the disk was full can be flushed when it is: a write is
+# accepted only when its bits have their space, too. Here each write lies in
+# another block of the bitmap.
+test_host_full_flush() {
+	image base.img 1G >/dev/null
+	noise piece 1
+	small_host 3M <<-'EOF'
+		true
+	EOF
+	guest one "ubd0=$work/small/a.cow,$work/base.img" <<-'EOF'
+		load
+		n=0
+		while dd if=$work/piece of=/dev/ubda bs=64k count=1 seek=$((256 * n)) oflag=direct status=none; do
+			n=$((n + 1))
+			[ $n -lt 64 ] || die 'the disk is not full'
+		done
+		[ "$(stat_of ubda dirty_sectors)" = $((128 * n)) ] || die 'bits were committed early'
+		sync /dev/ubda
+		same dirty_sectors "$(stat_of ubda dirty_sectors)" 0
+		[ "$(stat_of ubda bitmap_allocations)" -gt 1 ] || die 'no space was made for bits'
+		unload
+		load
+		while [ $n -gt 0 ]; do
+			n=$((n - 1))
+			dd if=/dev/ubda bs=64k count=1 skip=$((256 * n)) status=none | cmp -n 64k - $work/piece
+		done
+		unload
+	EOF
+	expect_silent one ': (flush|commit of the COW bitmap) failed'
+}
+
 # A file system, a reboot, and another one after a kill without warning.
 test_file_system() {
 	local how

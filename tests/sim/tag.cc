@@ -21,7 +21,7 @@ const char *op_name(u8 op)
 
 const char *host_op_name(HostOp op)
 {
-	static constexpr const char *names[] = { "read", "write", "write_sync", "sync", "punch", "zero" };
+	static constexpr const char *names[] = { "read", "write", "write_sync", "sync", "punch", "zero", "allocate" };
 	return names[static_cast<u8>(op)];
 }
 

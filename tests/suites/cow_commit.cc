@@ -537,6 +537,119 @@ UBD_CASE(many_blocks)
 	CHECK(!w.cow.bitmap.dirty() && !w.cow.bitmap.sealed());
 }
 
+constexpr u8 op_allocate = static_cast<u8>(HostOp::allocate);
+constexpr u64 part = Cow::part_sectors;
+
+// Two parts of the bitmap, and a piece.
+WorldConfig allocating()
+{
+	WorldConfig c;
+	c.cow_sectors = 2 * part + 100;
+	c.cow_allocate = true;
+	return c;
+}
+
+bool allocates(const Trace &t, u64 first, u64 bytes)
+{
+	return t.op == HostOp::allocate && t.file == 0 && t.offset == cow_bitmap_at + first && t.bytes == bytes;
+}
+
+// A write has space made for its bits, once for each part of the bitmap.
+UBD_CASE(bits_get_their_space_first)
+{
+	Fixture f(allocating());
+	World &w = *f;
+	w.engine.data = false;
+	// Nobody but who sets bits needs it.
+	CHECK((w.send_new(UBD_OP_READ, 0, 512).ok() && w.send_new(UBD_OP_DISCARD, 0, 4096).ok()));
+	CHECK((w.send_new(UBD_OP_FLUSH, ~0ull, 0).ok()));
+	u64 at = w.engine.traces;
+	CHECK((w.send_new(UBD_OP_WRITE, part - 2, 2048).ok()));
+	REQUIRE(w.engine.traces - at == 2);
+	CHECK(allocates(w.engine.trace(at), 0, 2 * Cow::buffer_bytes));
+	CHECK(w.engine.trace(at + 1).op == HostOp::write);
+	at = w.engine.traces;
+	CHECK((w.send_new(UBD_OP_WRITE, 2 * part - 1, 512).ok()));
+	CHECK((w.send_new(UBD_OP_WRITE_ZEROES, 5, 512).ok()));
+	CHECK_EQ(w.engine.traces - at, 2);
+	// From the middle of a part that has it to the end of the device.
+	at = w.engine.traces;
+	CHECK((w.send_new(UBD_OP_WRITE_ZEROES, part + 7, (part + 93) * 512).ok()));
+	REQUIRE(w.engine.traces - at == 2);
+	CHECK(allocates(w.engine.trace(at), 2 * Cow::buffer_bytes, 13));
+	CHECK_EQ(w.stats().bitmap_allocations, 2);
+}
+
+// From both ends only what is missing.
+UBD_CASE(space_between_what_has_it)
+{
+	WorldConfig c = allocating();
+	c.cow_sectors = 70 * part;
+	Fixture f(c);
+	World &w = *f;
+	w.engine.data = false;
+	CHECK((w.send_new(UBD_OP_WRITE, 10 * part, 512).ok() && w.send_new(UBD_OP_WRITE, 69 * part, 512).ok()));
+	const u64 at = w.engine.traces;
+	CHECK((w.send_new(UBD_OP_WRITE_ZEROES, 10 * part, 60 * part * 512).ok()));
+	CHECK(allocates(w.engine.trace(at), 11 * Cow::buffer_bytes, 58 * Cow::buffer_bytes));
+	CHECK_EQ(w.stats().bitmap_allocations, 3);
+}
+
+// Who is behind waits, and is served as soon as the space is there.
+UBD_CASE(order_is_kept_while_space_is_made)
+{
+	for (bool dry : each(false, true)) {
+		Fixture f(allocating());
+		World &w = *f;
+		w.engine.data = false;
+		w.engine.hold = true;
+		if (dry)
+			w.k.headers.limit = w.k.chunks.limit = 0;
+		FakeRequest &a = w.send_new(UBD_OP_WRITE, part, 512);
+		FakeRequest &b = w.send_new(UBD_OP_READ, 0, 512);
+		CHECK_EQ(w.engine.with_host(), 1);
+		w.engine.script(op_allocate, -errno_intr);
+		w.engine.script(op_allocate, -errno_again);
+		CHECK(w.settle());
+		CHECK(a.ok() && b.ok() && w.cow.bitmap.test(part) && !w.cow.bitmap.test(0));
+		const u64 n = w.engine.traces;
+		REQUIRE(n == 5);
+		CHECK(w.engine.trace(2).op == HostOp::allocate);
+		CHECK(w.engine.trace(3).op == HostOp::write && w.engine.trace(4).op == HostOp::read);
+	}
+}
+
+// A full disk: the write fails, and nothing but it.
+UBD_CASE(no_space_for_bits)
+{
+	Fixture f(allocating());
+	World &w = *f;
+	w.engine.data = false;
+	CHECK((w.send_new(UBD_OP_WRITE, 0, 512).ok()));
+	w.engine.script(op_allocate, -errno_nospc);
+	const u64 at = w.engine.traces;
+	FakeRequest &r = w.send_new(UBD_OP_WRITE, part, 4096);
+	CHECK(r.ended && r.rq.status == UBD_STATUS_NOSPC);
+	CHECK_EQ(w.engine.traces - at, 1);
+	CHECK(!w.cow.bitmap.test(part));
+	CHECK((w.send_new(UBD_OP_FLUSH, ~0ull, 0).ok() && !w.cow.bitmap.dirty()));
+	// There is space again.
+	CHECK((w.send_new(UBD_OP_WRITE, part, 4096).ok() && w.cow.bitmap.test(part + 7)));
+	CHECK_EQ(w.stats().bitmap_allocations, 3);
+}
+
+// Not every file system can: then it is asked once.
+UBD_CASE(space_cannot_be_made)
+{
+	Fixture f(allocating());
+	World &w = *f;
+	w.engine.data = false;
+	w.engine.script(op_allocate, -errno_opnotsupp);
+	CHECK((w.send_new(UBD_OP_WRITE, 0, 512).ok() && w.send_new(UBD_OP_WRITE, part, 512).ok()));
+	CHECK_EQ(w.stats().bitmap_allocations, 1);
+	CHECK((w.cow.bitmap.test(0) && w.cow.bitmap.test(part)));
+}
+
 // Random operations on a busy host; what is read is what a model holds.
 UBD_CASE(random_operations)
 {
@@ -613,6 +726,11 @@ const ubd_test_case ubd_suite_cow_commit[] = {
 	UBD_ENTRY(fua_is_a_commit),
 	UBD_ENTRY(zeroes_and_discards),
 	UBD_ENTRY(many_blocks),
+	UBD_ENTRY(bits_get_their_space_first),
+	UBD_ENTRY(space_between_what_has_it),
+	UBD_ENTRY(order_is_kept_while_space_is_made),
+	UBD_ENTRY(no_space_for_bits),
+	UBD_ENTRY(space_cannot_be_made),
 	UBD_ENTRY(random_operations),
 	{ nullptr, nullptr },
 };

@@ -524,10 +524,12 @@ void ScriptEngine::wait()
 	waits++;
 	if (dones_)
 		return;
-	if (hosts_)
+	if (hosts_ && ++waited_ > slowness) {
 		complete(0);
-	else
+		waited_ = 0;
+	} else {
 		k_.now_ms += 100;
+	}
 }
 
 s32 ScriptEngine::scripted(HostOp op)
@@ -602,6 +604,8 @@ s32 ScriptEngine::perform(Chunk &chunk)
 	case HostOp::write:
 	case HostOp::write_sync:
 		return transfer(chunk, static_cast<u64>(result));
+	case HostOp::allocate:
+		return 0;
 	case HostOp::sync:
 		last_sync = clock;
 		__builtin_memset(dirty, 0, file_bytes_ / sector_bytes + 1);
@@ -632,7 +636,8 @@ QueueConfig World::queue_config(const WorldConfig &c)
 	if (!c.cow_sectors)
 		return q;
 	const u64 words = CowBitmap::words_for(c.cow_sectors), blocks = CowBitmap::block_words_for(c.cow_sectors);
-	cow_memory = static_cast<u64 *>(ubd_test_alloc((2 * words + 4 * blocks) * 8 + Cow::buffer_bytes));
+	const u64 parts = Cow::allocated_words_for(c.cow_sectors);
+	cow_memory = static_cast<u64 *>(ubd_test_alloc((2 * words + 4 * blocks + parts) * 8 + Cow::buffer_bytes));
 	CowBitmap::Memory m;
 	m.live = cow_memory;
 	m.next = m.live + words;
@@ -641,7 +646,8 @@ QueueConfig World::queue_config(const WorldConfig &c)
 	m.sealed = m.dirty + blocks;
 	m.next_touched = m.sealed + blocks;
 	cow.bitmap.attach(m, c.cow_sectors);
-	cow.buffer = reinterpret_cast<u8 *>(m.next_touched + blocks);
+	cow.allocated = c.cow_allocate ? m.next_touched + blocks : nullptr;
+	cow.buffer = reinterpret_cast<u8 *>(m.next_touched + blocks + parts);
 	cow.bitmap_offset = ByteOffset(cow_bitmap_at);
 	cow.bitmap_bytes = ByteCount((c.cow_sectors + 7) / 8);
 	cow.data_offset = ByteOffset(cow_data_at);

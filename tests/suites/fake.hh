@@ -163,7 +163,8 @@ public:
 	u32 taken_last = 0; // by the last successful one
 	u32 cancels = 0;
 	u32 waits = 0;
-	u64 ops[6]{}; // by HostOp, performed
+	u32 slowness = 0; // waits in which nothing is completed, before each completion
+	u64 ops[7]{}; // by HostOp, performed
 	u64 clock = 0; // ticks with each operation performed
 	u64 last_sync = 0; // when
 	u32 holds() const { return unsent_ + hosts_ + dones_; }
@@ -211,6 +212,7 @@ private:
 	bool announced_ = false;
 	u64 highest_ticket_ = 0;
 	u32 unsent_ = 0, hosts_ = 0, dones_ = 0;
+	u32 waited_ = 0;
 	u32 steps_ = 0, submit_steps_ = 0;
 	Step step_[32];
 	Step submit_step_[8];
@@ -238,6 +240,7 @@ struct WorldConfig {
 	u64 file_bytes = 1 << 20;
 	// Above 0: a COW device of so many sectors. File 0 is the COW file.
 	u64 cow_sectors = 0;
+	bool cow_allocate = false; // its bitmap is given space by parts
 	u32 commit_ms = 5000;
 };
 

@@ -457,6 +457,19 @@ UBD_CASE(synchronous_mode_with_a_difficult_host)
 	CHECK_EQ(w.pending(), 0);
 }
 
+// Short of memory, but it answers: that is no host that does nothing.
+UBD_CASE(synchronous_mode_with_a_host_short_of_memory)
+{
+	Fixture f;
+	World &w = *f;
+	w.engine.hold = true;
+	w.engine.slowness = 10;
+	w.engine.script(any_op, -errno_nomem, 16);
+	FakeRequest &r = w.send_new(UBD_OP_READ, 0, 512);
+	w.queue.go_synchronous();
+	CHECK(r.ok());
+}
+
 UBD_CASE(synchronous_mode_and_completion_code)
 {
 	Fixture f;
@@ -572,6 +585,7 @@ const ubd_test_case ubd_suite_pump[] = {
 	UBD_ENTRY(backoff_grows_by_pauses_only),
 	UBD_ENTRY(synchronous_mode),
 	UBD_ENTRY(synchronous_mode_with_a_difficult_host),
+	UBD_ENTRY(synchronous_mode_with_a_host_short_of_memory),
 	UBD_ENTRY(synchronous_mode_and_completion_code),
 	UBD_ENTRY(statistics),
 	UBD_ENTRY(overflows_are_shown),

@@ -24,6 +24,31 @@ Run Cow::gather(u64 &block) const
 	return run;
 }
 
+Run Cow::unallocated(u64 sector, u64 count) const
+{
+	u64 first = sector / part_sectors;
+	u64 end = (sector + count - 1) / part_sectors + 1;
+	Run run{ bitmap_offset, ByteCount(0), 0 };
+	if (!allocated)
+		return run;
+	auto has = [&](u64 part) { return allocated[part / 64] >> part % 64 & 1; };
+	while (first < end && has(first))
+		first++;
+	while (first < end && has(end - 1))
+		end--;
+	if (first == end)
+		return run;
+	run.offset = bitmap_offset + ByteCount(first * buffer_bytes);
+	run.bytes = ByteCount(min(end * buffer_bytes, bitmap_bytes.value) - first * buffer_bytes);
+	return run;
+}
+
+void Cow::set_allocated(u64 sector, u64 count)
+{
+	for (u64 part = sector / part_sectors; part <= (sector + count - 1) / part_sectors; part++)
+		allocated[part / 64] |= 1ull << part % 64;
+}
+
 /*
  * Reads come from where each sector lies. What changes sectors goes to the COW
  * file, whatever lay where; but a discard is for what is there already: to

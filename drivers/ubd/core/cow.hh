@@ -37,6 +37,13 @@ struct Cow {
 	ByteOffset bitmap_offset; // of bit 0
 	ByteCount bitmap_bytes;
 	u8 *buffer = nullptr; // buffer_bytes, what a commit writes from
+	/*
+	 * Which parts of the bitmap, of buffer_blocks each, have space in the file
+	 * whatever else the host's disk is filled with: a bit for each part. So it
+	 * is a write that is refused when the disk is full, not the flush of all that
+	 * was written. nullptr: nobody cares.
+	 */
+	u64 *allocated = nullptr;
 	u32 commit_ms = 5000; // age at which new bits are committed; 0: never
 	// Durability is lost: no bit may reach the file any more.
 	bool poisoned = false;
@@ -45,6 +52,17 @@ struct Cow {
 	// into the buffer: at most buffer_blocks. Moves `block` behind them.
 	// Returns where they go in the COW file, and how many bytes; 0 at the end.
 	Run gather(u64 &block) const;
+
+	static constexpr u64 part_sectors = buffer_blocks * CowBitmap::block_sectors; // 256 MiB of data
+	static constexpr u64 allocated_words_for(u64 sectors)
+	{
+		return (CowBitmap::blocks_for(sectors) + 64 * buffer_blocks - 1) / (64 * buffer_blocks);
+	}
+	// The place in the COW file of those bits of these sectors that may have no
+	// space there, in whole parts; 0 bytes if there are none. count > 0.
+	Run unallocated(u64 sector, u64 count) const;
+	// These have it now.
+	void set_allocated(u64 sector, u64 count);
 };
 
 class CowLayout final : public Layout {

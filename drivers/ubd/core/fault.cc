@@ -11,7 +11,7 @@ namespace ubd
 namespace
 {
 
-constexpr const char *operation_names[] = { "read", "write", "write_sync", "sync", "punch", "zero" };
+constexpr const char *operation_names[] = { "read", "write", "write_sync", "sync", "punch", "zero", "allocate" };
 
 // A part of the text.
 struct Span {

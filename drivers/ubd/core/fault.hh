@@ -9,7 +9,7 @@
  *
  *	<operation> <effect> [<option>...]
  *
- *	operation  read write write_sync sync punch zero submit any
+ *	operation  read write write_sync sync punch zero allocate submit any
  *	effect     errno=<number> | short | delay=<ms> | drop
  *	delay      as an option of errno and short: that comes late, too
  *	chance     percent: hits so many of those that could be hit (default 100)

@@ -22,7 +22,8 @@ Verdict judge(HostOp op, int error)
 		return op == HostOp::sync ? Verdict::fail : Verdict::retry_bounded;
 	case errno_opnotsupp:
 	case errno_nosys:
-		return op == HostOp::punch || op == HostOp::zero ? Verdict::unsupported : Verdict::fail;
+		return op == HostOp::punch || op == HostOp::zero || op == HostOp::allocate ? Verdict::unsupported
+											   : Verdict::fail;
 	default:
 		return Verdict::fail;
 	}

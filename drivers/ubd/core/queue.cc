@@ -343,6 +343,8 @@ bool Queue::next_chunk(Header &h)
 	}
 	if (skip_unneeded(h))
 		return true;
+	if (h.allocating)
+		return false;
 	if (in_flight_ >= engine_.capacity() || !engine_.space()) {
 		stats_.pump_waits_ring++;
 		return false;
@@ -352,7 +354,8 @@ bool Queue::next_chunk(Header &h)
 		stats_.pump_waits_memory++;
 		return false;
 	}
-	fill(*chunk, h);
+	if (!allocate(*chunk, h))
+		fill(*chunk, h);
 	stats_.chunks++;
 	in_flight_++;
 	if (in_flight_ > stats_.max_in_flight)
@@ -406,6 +409,41 @@ void Queue::fill(Chunk &chunk, Header &h)
 	chunk.sectors = static_cast<u32>(sectors(chunk.bytes));
 	h.prepared = h.prepared + chunk.bytes;
 	h.all_prepared = h.prepared.value == rq.bytes;
+}
+
+/*
+ * Bits of a COW file need space there as data does: a write has it made before it
+ * begins, so that no later commit can fail for want of it. Nothing behind the head
+ * goes on meanwhile; but this is once for each part of the bitmap. True if there
+ * is something to be done; then the chunk asks the host for it.
+ */
+bool Queue::allocate(Chunk &chunk, Header &h)
+{
+	const Request &rq = *h.rq;
+	if (!config_.cow || no_allocate_ || (rq.op != UBD_OP_WRITE && rq.op != UBD_OP_WRITE_ZEROES))
+		return false;
+	const u64 count = sectors(ByteCount(rq.bytes));
+	const Run run = config_.cow->unallocated(rq.sector, count);
+	if (!run.bytes.value)
+		return false;
+	stats_.bitmap_allocations++;
+	h.allocating = true;
+	chunk.op = HostOp::allocate;
+	chunk.file = run.file;
+	chunk.offset = run.offset;
+	chunk.bytes = run.bytes;
+	chunk.sector = SectorNumber(rq.sector);
+	chunk.sectors = static_cast<u32>(count);
+	return true;
+}
+
+// The host has made the space, or will not.
+void Queue::end_allocate(Chunk &chunk, bool have)
+{
+	if (have)
+		config_.cow->set_allocated(chunk.sector.value, chunk.sectors);
+	chunk.header->allocating = false;
+	finish_chunk(chunk);
 }
 
 // Steps over what the request's next part asks nothing of the host for. True if
@@ -650,6 +688,8 @@ void Queue::complete(Chunk &chunk, s32 result)
 	futile_waits_ = 0;
 	if (&chunk == sync_leader_)
 		return advance_sync(chunk, ByteCount(static_cast<u32>(result)));
+	if (chunk.op == HostOp::allocate)
+		return end_allocate(chunk, true);
 	if (!moves_data(chunk.op)) {
 		landed(chunk);
 		return finish_chunk(chunk);
@@ -694,8 +734,10 @@ void Queue::complete_ok(Chunk &chunk, ByteCount done)
 void Queue::complete_error(Chunk &chunk, int error)
 {
 	Verdict verdict = judge(chunk.op, error);
-	if (verdict == Verdict::retry_bounded)
+	if (verdict == Verdict::retry_bounded) {
+		futile_waits_ = 0; // the host does answer, and it is not asked for ever
 		verdict = ++chunk.pauses <= max_memory_pauses ? Verdict::retry_later : Verdict::fail;
+	}
 	switch (verdict) {
 	case Verdict::retry_now:
 		stats_.chunks_retried++;
@@ -704,6 +746,10 @@ void Queue::complete_error(Chunk &chunk, int error)
 		stats_.chunks_retried++;
 		return retry(chunk, true);
 	case Verdict::unsupported:
+		if (chunk.op == HostOp::allocate) {
+			no_allocate_ = true; // then a commit may find the disk full
+			return end_allocate(chunk, false);
+		}
 		if (chunk.op == HostOp::punch && !no_punch_) {
 			no_punch_ = true;
 			ubd_k_disable_discard(k_);
@@ -725,6 +771,8 @@ void Queue::complete_error(Chunk &chunk, int error)
 		if (&chunk == sync_leader_)
 			return end_sync(chunk, status_of(error));
 		fail(chunk, status_of(error));
+		if (chunk.op == HostOp::allocate)
+			return end_allocate(chunk, false);
 		return finish_chunk(chunk);
 	}
 }

@@ -86,6 +86,8 @@ private:
 	bool begin(Request &rq);
 	bool next_chunk(Header &h);
 	void fill(Chunk &chunk, Header &h);
+	bool allocate(Chunk &chunk, Header &h);
+	void end_allocate(Chunk &chunk, bool have);
 	void map_data(Chunk &chunk, Header &h, const Run &run);
 	void to_engine(Chunk &chunk);
 	bool lead_sync(Chunk &chunk);
@@ -153,6 +155,7 @@ private:
 	u32 futile_waits_ = 0;
 	bool no_punch_ = false; // the host's file system cannot
 	bool no_zero_ = false;
+	bool no_allocate_ = false;
 	bool sync_failed_ = false;
 	bool shrunk_reported_ = false;
 	bool removed_reported_ = false;

@@ -31,6 +31,7 @@ struct Header {
 	u8 status = UBD_STATUS_OK;
 	bool all_prepared = false;
 	bool sync_pending = false; // durability still to be had by an fdatasync
+	bool allocating = false; // its bits get their space first
 	bool from_reserve = false;
 };
 
@@ -41,6 +42,7 @@ enum class HostOp : u8 {
 	sync, // fdatasync
 	punch, // fallocate: PUNCH_HOLE | KEEP_SIZE
 	zero, // fallocate: ZERO_RANGE | KEEP_SIZE
+	allocate, // fallocate: KEEP_SIZE
 };
 
 constexpr bool moves_data(HostOp op)

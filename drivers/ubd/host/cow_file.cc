@@ -563,7 +563,8 @@ Error CowFile::map_memory(const CowRequest &r)
 {
 	const u64 words = CowBitmap::words_for(header_.sectors());
 	const u64 blocks = CowBitmap::block_words_for(header_.sectors());
-	memory_bytes_ = (2 * words + 4 * blocks) * sizeof(u64) + Cow::buffer_bytes;
+	const u64 parts_words = Cow::allocated_words_for(header_.sectors());
+	memory_bytes_ = (2 * words + 4 * blocks + parts_words) * sizeof(u64) + Cow::buffer_bytes;
 	long m = sys::call(SYS_mmap, 0, static_cast<long>(memory_bytes_), PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (m < 0 && m > -4096)
@@ -581,7 +582,8 @@ Error CowFile::map_memory(const CowRequest &r)
 	parts.sealed = parts.dirty + blocks;
 	parts.next_touched = parts.sealed + blocks;
 	cow_.bitmap.attach(parts, header_.sectors());
-	cow_.buffer = reinterpret_cast<u8 *>(parts.next_touched + blocks);
+	cow_.allocated = parts.next_touched + blocks;
+	cow_.buffer = reinterpret_cast<u8 *>(cow_.allocated + parts_words);
 	cow_.bitmap_offset = ByteOffset(header_.bitmap_offset);
 	cow_.bitmap_bytes = ByteCount(header_.bitmap_bytes);
 	cow_.data_offset = ByteOffset(header_.data_offset);

@@ -103,10 +103,12 @@ void UringEngine::prepare(Chunk &chunk)
 		break;
 	case HostOp::punch:
 	case HostOp::zero:
-		io_uring_prep_fallocate(
-			sqe, fd,
-			FALLOC_FL_KEEP_SIZE | (chunk.op == HostOp::punch ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE),
-			static_cast<off_t>(chunk.offset.value), static_cast<off_t>(chunk.bytes.value));
+	case HostOp::allocate:
+		io_uring_prep_fallocate(sqe, fd,
+					FALLOC_FL_KEEP_SIZE | (chunk.op == HostOp::punch  ? FALLOC_FL_PUNCH_HOLE
+							       : chunk.op == HostOp::zero ? FALLOC_FL_ZERO_RANGE
+											  : 0),
+					static_cast<off_t>(chunk.offset.value), static_cast<off_t>(chunk.bytes.value));
 		break;
 	}
 	io_uring_sqe_set_data(sqe, &chunk);

@@ -58,6 +58,7 @@ static int stats_show(struct seq_file *m, void *unused)
 	SHOW(host_dsync_writes);
 	SHOW(commits);
 	SHOW(bitmap_writes);
+	SHOW(bitmap_allocations);
 	SHOW(submit_calls);
 	SHOW(submit_retries);
 	SHOW(interrupts);
