@@ -307,7 +307,7 @@ list_all() {
 	guest_tests | while read -r file name rest; do
 		echo "$(basename "$file" .sh).$name"
 	done
-	for name in format unit simulator crash coverage model mutants crash-mutants mutants-all kunit-release kunit-debug; do
+	for name in format unit simulator crash fuzz coverage model mutants crash-mutants mutants-all kunit-release kunit-debug; do
 		if wanted "$name"; then
 			echo "$name"
 		fi
@@ -383,6 +383,7 @@ main() {
 	if wanted unit; then stage unit unit_tests; fi
 	if wanted simulator; then stage simulator make_test simulator -C tests/sim check; fi
 	if wanted crash; then stage crash printed_test crash -C tests/crash "check${full:+-full}"; fi
+	if wanted fuzz; then stage fuzz printed_test fuzz -C tests/fuzz check; fi
 	if wanted coverage; then stage coverage printed_test coverage -C tests/sim coverage; fi
 	if wanted model; then stage model make_test model -C tests/sim "model${full:+-full}"; fi
 	if wanted mutants; then stage mutants printed_test mutants -C tests/sim mutants-named; fi

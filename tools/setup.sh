@@ -14,6 +14,7 @@ packages_build=(
 	busybox-static cpio e2fsprogs                                # initramfs and root image
 	libgtest-dev spin fio xfsprogs fdisk gdb strace uml-utilities     # tests
 	python3 procps util-linux
+	clang libclang-rt-dev                                        # libFuzzer
 	libcli11-dev nlohmann-json3-dev qemu-utils                   # ubd-cow
 )
 # shellcheck disable=SC2034

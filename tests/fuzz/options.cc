@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Fuzzes the command line: words with blanks between, as the kernel's command
+ * line has them. What is taken for a device is put together again, and has to be
+ * taken for the same.
+ *
+ * Input: the line, in which a byte of 0x10 to 0x1c stands for so many times the
+ * byte before it: 1, 2, 4 up to 4096. Names that are too long are long.
+ */
+#include "../../drivers/ubd/core/options.hh"
+#include "fuzz.hh"
+
+#include <string>
+
+using namespace ubd;
+using namespace ubd::fuzz;
+
+namespace
+{
+
+struct Parsed {
+	ubd_option_kind kind;
+	ubd_options options;
+	std::string why;
+};
+
+Parsed parse(const std::string &word, ubd_option_state &state)
+{
+	Parsed p{};
+	const Exact<char> exact(word.data(), word.size()), why(100);
+	std::memset(&p.options, 0x5a, sizeof(p.options)); // what an earlier word left
+	p.kind = ubd_parse_option(exact.get(), word.size(), &state, &p.options, why.get(), 100);
+	REQUIRE(std::memchr(why.get(), 0, 100));
+	p.why = why.get();
+	return p;
+}
+
+template <size_t n> std::string text(const char (&from)[n])
+{
+	REQUIRE(std::memchr(from, 0, n));
+	return from;
+}
+
+bool same(const ubd_options &a, const ubd_options &b)
+{
+	return a.index == b.index && a.read_only == b.read_only && a.sync == b.sync && a.shared == b.shared &&
+	       a.plain == b.plain && a.no_discard == b.no_discard && text(a.path) == text(b.path) &&
+	       text(a.backing) == text(b.backing) && text(a.serial) == text(b.serial) &&
+	       text(a.shown) == text(b.shown) && text(a.backing_shown) == text(b.backing_shown);
+}
+
+std::string word_of(const ubd_options &o)
+{
+	std::string word = "ubd" + std::to_string(o.index);
+	word += o.read_only ? "r" : "";
+	word += o.sync ? "s" : "";
+	word += o.shared ? "c" : "";
+	word += o.plain ? "d" : "";
+	word += o.no_discard ? "t" : "";
+	return word + "=" + text(o.path) + "," + text(o.backing) + "," + text(o.serial);
+}
+
+// A path as messages show it: whole, or its beginning and its end.
+void check_shown(const std::string &path, const std::string &shown)
+{
+	if (path.size() < UBD_SHOWN_MAX) {
+		REQUIRE(shown == path);
+		return;
+	}
+	const size_t dots = shown.find("...", 60);
+	REQUIRE(shown.size() == UBD_SHOWN_MAX - 1 && dots == 60);
+	REQUIRE(path.compare(0, 60, shown, 0, 60) == 0);
+	REQUIRE(path.compare(path.size() - (shown.size() - 63), std::string::npos, shown, 63) == 0);
+}
+
+void check_device(const ubd_options &o)
+{
+	REQUIRE(o.index < UBD_MAX_DEVICES);
+	REQUIRE(o.path[0]);
+	REQUIRE(!(o.plain && o.backing[0]));
+	check_shown(text(o.path), text(o.shown));
+	check_shown(text(o.backing), text(o.backing_shown));
+	char disk[16];
+	ubd_disk_name("ubd", o.index, disk, sizeof(disk));
+	REQUIRE(std::memchr(disk, 0, sizeof(disk)) && std::strlen(disk) >= 4 && std::strlen(disk) <= 6);
+	ubd_option_state state{};
+	const Parsed again = parse(word_of(o), state);
+	REQUIRE(again.kind == UBD_OPTION_DEVICE && same(again.options, o));
+}
+
+std::string line_of(Input in)
+{
+	std::string line;
+	while (!in.empty()) {
+		const char c = static_cast<char>(in.byte());
+		if (c < 0x10 || c > 0x1c)
+			line += c;
+		else if (!line.empty() && line.size() < 20000)
+			line.append(1ul << (c - 0x10), line.back());
+	}
+	return line;
+}
+
+} // namespace
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
+{
+	const std::string line = line_of(Input(data, bytes));
+	ubd_option_state state{};
+	for (size_t at = 0, end; at < line.size(); at = end + 1) {
+		end = std::min(line.find(' ', at), line.size());
+		const std::string word = line.substr(at, end - at);
+		const bool sync = state.sync;
+		const Parsed p = parse(word, state);
+		REQUIRE((p.kind == UBD_OPTION_OTHER) ==
+			(word.compare(0, 3, "ubd") != 0 || word.compare(0, 4, "ubd.") == 0));
+		REQUIRE((p.kind == UBD_OPTION_GLOBAL) == (word == "ubd=sync"));
+		REQUIRE(state.sync == (sync || p.kind == UBD_OPTION_GLOBAL));
+		REQUIRE((p.kind == UBD_OPTION_BAD) == !p.why.empty());
+		if (p.kind == UBD_OPTION_DEVICE)
+			check_device(p.options);
+	}
+	return 0;
+}
