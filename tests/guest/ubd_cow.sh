@@ -393,6 +393,10 @@ test_check() {
 	damage && bytes_at bad.cow $((name_at + 1)) '\033[2Jx\0'
 	ends_with 3 check bad.cow
 	says '\\x1b\[2Jx'
+	# The same in one character, which is two bytes; a letter of two is shown.
+	damage && bytes_at bad.cow $((name_at + 1)) '\302\2332J\303\244\237\0'
+	ends_with 3 check bad.cow
+	says '/\\xc2\\x9b2Jä\\x9f '
 }
 
 # Neither with the COW file nor with the backing file in use by a guest; who has

@@ -52,16 +52,36 @@ const char *remedy_for(int number)
 	}
 }
 
+namespace
+{
+
+// The bytes of the character that begins there, in UTF-8. 0 if there is none, or
+// if it is for the terminal: those of eight bits are as good as ESC.
+size_t printable_at(const std::string &text, size_t at)
+{
+	const auto byte = [&](size_t i) { return at + i < text.size() ? static_cast<u8>(text[at + i]) : 0u; };
+	const u32 first = byte(0), second = byte(1);
+	if (first < 0x80)
+		return first >= 0x20 && first != 0x7f;
+	// Nothing that could have been shorter.
+	const u32 least = first == 0xc2 || first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
+	const size_t n = first < 0xc2 || first > 0xf4 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+	for (size_t i = 1; i < n; i++)
+		if (byte(i) >> 6 != 2)
+			return 0;
+	return second < least ? 0 : n;
+}
+
+} // namespace
+
 std::string shown(const std::string &name)
 {
 	std::string out;
-	for (unsigned char c : name) {
+	for (size_t at = 0, n; at < name.size(); at += n ? n : 1) {
 		char hex[5];
-		std::snprintf(hex, sizeof(hex), "\\x%02x", c);
-		if (c < 0x20 || c == 0x7f)
-			out += hex;
-		else
-			out += static_cast<char>(c);
+		n = printable_at(name, at);
+		std::snprintf(hex, sizeof(hex), "\\x%02x", static_cast<u8>(name[at]));
+		out += n ? name.substr(at, n) : hex;
 	}
 	return out;
 }
