@@ -12,6 +12,11 @@
 
 #include <algorithm>
 
+// Fuzzers take small ones: these have more borders.
+#ifndef UBD_COW_WINDOW_BLOCKS
+#define UBD_COW_WINDOW_BLOCKS 256
+#endif
+
 namespace ubd::tool
 {
 
@@ -24,7 +29,7 @@ struct Range {
 
 class BitWindow {
 public:
-	static constexpr u64 blocks = 256;
+	static constexpr u64 blocks = UBD_COW_WINDOW_BLOCKS;
 	static constexpr u64 bytes = blocks * CowBitmap::block_bytes;
 	static constexpr u64 sectors = blocks * CowBitmap::block_sectors;
 
