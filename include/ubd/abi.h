@@ -62,6 +62,10 @@ typedef unsigned long long ubd_u64;
 /* What is written to a device's file `fault`, or read from it, at most. */
 #define UBD_FAULT_TEXT_MAX 2048
 
+/* The same of `record`, and how much is read from it by one call. */
+#define UBD_RECORD_TEXT_MAX 64
+#define UBD_RECORD_READ_MAX 65536
+
 /* iovecs that one chunk descriptor holds */
 #define UBD_CHUNK_IOVS 64
 
@@ -356,6 +360,13 @@ void ubd_device_close(struct ubd_device *d);
 /* Faults on demand, see core/fault.hh. Any context; the first returns an errno. */
 int ubd_device_set_fault(struct ubd_device *d, const char *text, size_t bytes);
 void ubd_device_show_fault(struct ubd_device *d, char *to, size_t bytes);
+/*
+ * A record of the host's calls, see core/record.hh. Process context. The first
+ * returns an errno; the second how many bytes of the record it copied, from
+ * `offset` on, or -errno.
+ */
+int ubd_device_record(struct ubd_device *d, const char *text, size_t bytes);
+long ubd_device_read_record(struct ubd_device *d, ubd_u64 offset, void *to, size_t bytes);
 /* Softirq context. */
 void ubd_device_fault_timer(struct ubd_device *d);
 #endif

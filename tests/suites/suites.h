@@ -43,6 +43,7 @@ struct ubd_test_case {
 	X(zeroes)            \
 	X(timeouts)          \
 	X(faults)            \
+	X(record)            \
 	X(soak)
 
 #define UBD_DECLARE_SUITE(name) extern const struct ubd_test_case ubd_suite_##name[];

@@ -5,6 +5,7 @@
  * Context: under the queue lock, interrupts off; the text's functions: any.
  */
 #include "fault.hh"
+#include "words.hh"
 
 namespace ubd
 {
@@ -12,52 +13,6 @@ namespace
 {
 
 constexpr const char *operation_names[] = { "read", "write", "write_sync", "sync", "punch", "zero", "allocate" };
-
-// A part of the text.
-struct Span {
-	const char *at;
-	size_t left;
-
-	// Takes the next rule off the front; false at the end.
-	bool next_rule(Span &rule)
-	{
-		rule = Span{ at, 0 };
-		while (left && *at != ';')
-			at++, left--, rule.left++;
-		if (!left)
-			return rule.left;
-		at++, left--;
-		return true;
-	}
-
-	// The next word; false at the end.
-	bool next_word(const char *&word, size_t &n)
-	{
-		while (left && blank())
-			at++, left--;
-		word = at;
-		n = 0;
-		while (left && !blank())
-			at++, left--, n++;
-		return n;
-	}
-
-	bool is_blank() const
-	{
-		Span copy = *this;
-		const char *word;
-		size_t n;
-		return !copy.next_word(word, n);
-	}
-
-private:
-	bool blank() const { return *at == ' ' || *at == '\t' || *at == '\n'; }
-};
-
-bool equal(const char *word, size_t n, const char *text)
-{
-	return n == __builtin_strlen(text) && __builtin_memcmp(word, text, n) == 0;
-}
 
 // "<key>=<number>"
 bool number_after(const char *word, size_t n, const char *key, u64 &out)
@@ -273,11 +228,17 @@ void FaultEngine::shorten(Completion &c)
 		c.result = (c.result / 2 + UBD_SECTOR_SIZE - 1) & ~(UBD_SECTOR_SIZE - 1);
 }
 
+void FaultEngine::pass_on(Chunk &chunk)
+{
+	recorder_.handed(chunk);
+	inner_.prepare(chunk);
+}
+
 void FaultEngine::prepare(Chunk &chunk)
 {
 	const FaultRule *rule = hit(false, chunk.op);
 	if (!rule)
-		return inner_.prepare(chunk);
+		return pass_on(chunk);
 	if (rule->effect == FaultRule::Effect::drop)
 		return dropped_.push(chunk);
 	if (rule->delay_ms)
@@ -285,7 +246,7 @@ void FaultEngine::prepare(Chunk &chunk)
 	if (rule->effect == FaultRule::Effect::fail)
 		return came(chunk, -rule->error);
 	chunk.cut = rule->effect == FaultRule::Effect::cut && moves_data(chunk.op);
-	inner_.prepare(chunk);
+	pass_on(chunk);
 }
 
 Error FaultEngine::submit()
@@ -322,6 +283,7 @@ bool FaultEngine::collect()
 	while (u32 n = inner_.reap(c, sizeof(c) / sizeof(c[0]))) {
 		any = true;
 		for (u32 i = 0; i < n; i++) {
+			recorder_.completed(*c[i].chunk, c[i].result);
 			shorten(c[i]);
 			came(*c[i].chunk, c[i].result);
 		}

@@ -31,6 +31,8 @@
  * Reading gives the rules, each with how many of the operations that it saw it
  * has hit, and how many are held back.
  *
+ * What the host is asked for, and what it answered, can be recorded: record.hh.
+ *
  * All calls under the queue lock, as for any engine.
  */
 #ifndef UBD_CORE_FAULT_HH
@@ -38,6 +40,7 @@
 
 #include "engine.hh"
 #include "list.hh"
+#include "record.hh"
 
 namespace ubd
 {
@@ -96,6 +99,7 @@ public:
 	u32 late() const;
 	// The text that is read; cut at `bytes`, with its NUL.
 	void show(char *to, size_t bytes) const;
+	Recorder &recorder() { return recorder_; }
 
 	u32 capacity() const override { return inner_.capacity(); }
 	u32 space() const override { return inner_.space(); }
@@ -129,6 +133,7 @@ private:
 		u64 due; // never, while the host has it
 	};
 
+	void pass_on(Chunk &chunk);
 	const FaultRule *hit(bool submitting, HostOp op);
 	bool strikes(Armed &a);
 	Late *find(const Chunk &chunk);
@@ -140,6 +145,7 @@ private:
 
 	Engine &inner_;
 	FaultTimer &timer_;
+	Recorder recorder_;
 	Armed armed_[FaultRules::most];
 	u32 rules_ = 0;
 	Late late_[most_late];

@@ -92,6 +92,9 @@ Device::~Device()
 		queue_->~Queue();
 	}
 	engine_.close();
+#ifdef UBD_FAULTS
+	ubd_k_free(faults_.recorder().take_memory());
+#endif
 	relay_release(index_);
 }
 
@@ -353,6 +356,35 @@ void ubd_device_show_fault(ubd_device *d, char *to, size_t bytes)
 	unsigned long flags = ubd_k_lock(device(d).kernel());
 	device(d).faults().show(to, bytes);
 	ubd_k_unlock(device(d).kernel(), flags);
+}
+
+ubd::Error ubd::Device::record(const RecordCommand &c)
+{
+	void *memory = nullptr;
+	if (c.verb == RecordCommand::Verb::on && !(memory = ubd_k_zalloc(c.number)))
+		return Error{ errno_nomem };
+	const unsigned long flags = ubd_k_lock(k_);
+	const Error e = faults_.recorder().obey(c, memory);
+	ubd_k_unlock(k_, flags);
+	ubd_k_free(memory);
+	return e;
+}
+
+int ubd_device_record(ubd_device *d, const char *text, size_t bytes)
+{
+	ubd::RecordCommand command;
+	if (ubd::Error e = ubd::RecordCommand::parse(text, bytes, command))
+		return e.number;
+	return device(d).record(command).number;
+}
+
+long ubd_device_read_record(ubd_device *d, ubd_u64 offset, void *to, size_t bytes)
+{
+	ubd::u64 done = 0;
+	const unsigned long flags = ubd_k_lock(device(d).kernel());
+	const ubd::Error e = device(d).faults().recorder().read(offset, to, bytes, done);
+	ubd_k_unlock(device(d).kernel(), flags);
+	return e ? -e.number : static_cast<long>(done);
 }
 
 // Context: softirq, no lock held. As an interrupt: the late ones are announced.

@@ -50,6 +50,7 @@ public:
 	{
 		return faults_;
 	}
+	Error record(const RecordCommand &c);
 #endif
 
 private:

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * What a queue counted, in debugfs: ubd/<disk>/stats. In builds with faults on
- * demand also ubd/<disk>/fault, see core/fault.hh.
+ * demand also ubd/<disk>/fault, see core/fault.hh, and ubd/<disk>/record, see
+ * core/record.hh.
  *
  * Context: process, may sleep.
  */
@@ -131,9 +132,51 @@ static const struct file_operations fault_fops = {
 	.release = single_release,
 };
 
+static ssize_t record_read(struct file *file, char __user *to, size_t bytes, loff_t *pos)
+{
+	struct ubd_disk *d = file_inode(file)->i_private;
+	char *part;
+	long n;
+
+	bytes = min_t(size_t, bytes, UBD_RECORD_READ_MAX);
+	part = kmalloc(bytes, GFP_KERNEL);
+	if (!part)
+		return -ENOMEM;
+	n = ubd_device_read_record(d->device, *pos, part, bytes);
+	if (n > 0 && copy_to_user(to, part, n))
+		n = -EFAULT;
+	kfree(part);
+	if (n > 0)
+		*pos += n;
+	return n;
+}
+
+/* One after the other, by one opening: nothing here has a position. */
+static ssize_t record_write(struct file *file, const char __user *from, size_t bytes, loff_t *pos)
+{
+	struct ubd_disk *d = file_inode(file)->i_private;
+	char text[UBD_RECORD_TEXT_MAX];
+	int err;
+
+	if (bytes > sizeof(text))
+		return -EINVAL;
+	if (copy_from_user(text, from, bytes))
+		return -EFAULT;
+	err = ubd_device_record(d->device, text, bytes);
+	return err ? -err : bytes;
+}
+
+static const struct file_operations record_fops = {
+	.owner = THIS_MODULE,
+	.read = record_read,
+	.write = record_write,
+	.llseek = default_llseek,
+};
+
 static void add_fault(struct ubd_disk *d)
 {
 	debugfs_create_file("fault", 0600, d->debugfs, d, &fault_fops);
+	debugfs_create_file("record", 0600, d->debugfs, d, &record_fops);
 }
 
 /* Nobody can say "off" any more, and the disk's removal waits for its requests. */
