@@ -385,7 +385,7 @@ build_tool() {
 				mv "$test_root/bin/$name.$$" "$test_root/bin/$name" || return 1
 		fi
 	done
-	if [ ! -e "$tool" ] || [ "$guest_dir/tool.cc" -nt "$tool" ]; then
+	if [ ! -e "$tool" ] || [ "$guest_dir/tool.cc" -nt "$tool" ] || [ "$guest_dir/sector.hh" -nt "$tool" ]; then
 		g++ -std=c++20 -O2 -Wall -Wextra -o "$tool.$$" "$guest_dir/tool.cc" && mv "$tool.$$" "$tool"
 	fi
 }

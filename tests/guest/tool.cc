@@ -4,6 +4,8 @@
  * the host's root being the guest's, in the guest. Each command is explained
  * where its function is; a wrong result ends with status 1 and says why.
  */
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstddef>
@@ -14,6 +16,7 @@
 #include <ctime>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <fcntl.h>
@@ -34,6 +37,8 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "sector.hh"
 
 namespace
 {
@@ -85,25 +90,6 @@ Buffer aligned(size_t bytes)
 		wrong("no memory");
 	memset(p, 0, bytes);
 	return Buffer(static_cast<u8 *>(p));
-}
-
-u64 mix(u64 x)
-{
-	x ^= x >> 33;
-	x *= 0xff51afd7ed558ccdull;
-	x ^= x >> 33;
-	x *= 0xc4ceb9fe1a85ec53ull;
-	return x ^ x >> 33;
-}
-
-// A sector that says by itself which it is and of which record.
-void make_sector(u8 *to, u64 record, u64 sector)
-{
-	auto *word = reinterpret_cast<u64 *>(to);
-	word[0] = record;
-	word[1] = sector;
-	for (size_t i = 2; i < sector_bytes / 8; i++)
-		word[i] = mix(record * 0x10001 + sector * 977 + i);
 }
 
 bool is_zero(const u8 *p, size_t bytes)
@@ -688,6 +674,164 @@ int vectors(const char *device, u64 rounds)
 	return 0;
 }
 
+/*
+ * storm DEVICE MARKS JOURNAL SEED OPERATIONS FIRST
+ * Eight threads write, make zeros, discard and flush on a disk of 64 MiB, each
+ * one operation at a time, at overlapping places: some of few, which are soon
+ * allocated, and some that move on over the disk, so that there are always
+ * sectors that nobody touched before. Each write is of a record of its own, from
+ * FIRST on. When an operation has made something durable, a mark says so in the
+ * file MARKS ("-": none): the moment at which that was known. In the end all goes to the file
+ * JOURNAL, with moments that count what began and what ended.
+ *
+ * Buffers are not touched while they are written from. An operation that fails
+ * is noted as such. Prints how many there were, and how many failed.
+ */
+class Storm {
+public:
+	Storm(const char *device, const char *marks, u64 seed, u64 operations, u64 first)
+		: fd_(open_or_die(device, O_RDWR | O_DIRECT)),
+		  marks_(strcmp(marks, "-") ? open_or_die(marks, O_WRONLY) : -1), seed_(seed), operations_(operations),
+		  next_record_(first)
+	{
+	}
+
+	int run(const char *journal)
+	{
+		std::vector<std::thread> threads;
+		for (u64 t = 0; t < thread_count; t++)
+			threads.emplace_back([this, t] { work(t); });
+		for (std::thread &t : threads)
+			t.join();
+		// What was last done by each is promised, too.
+		Worker last{ {}, seed_, aligned(most_sectors * sector_bytes) };
+		perform(last, Act{ flush, false, 0, 0, 0, 0, 0 });
+		worker_[0].acts.push_back(last.acts[0]);
+		return write_journal(journal);
+	}
+
+private:
+	enum Kind { write, fua, zeroes, discard, flush };
+	static constexpr const char *names[] = { "write", "fua", "zeroes", "discard", "flush" };
+	static constexpr u64 thread_count = 8, most_sectors = 64;
+	static constexpr u64 disk_sectors = 131072, bitmap_block = 32768;
+
+	struct Act {
+		Kind kind;
+		bool ok;
+		u64 record, sector, count, begin, end;
+	};
+	struct Worker {
+		std::vector<Act> acts;
+		u64 random;
+		Buffer buffer;
+
+		u64 below(u64 n) { return (random = mix(random + 0x9e3779b97f4a7c15ull)) % n; }
+	};
+
+	void work(u64 t)
+	{
+		Worker &w = worker_[t];
+		w.random = mix(seed_ * 1000 + t);
+		w.buffer = aligned(most_sectors * sector_bytes);
+		for (u64 done; (done = done_++) < operations_;)
+			perform(w, choose(w, done));
+	}
+
+	Act choose(Worker &w, u64 done)
+	{
+		// A hundred each: as said above, with few flushes, at old places only.
+		const u64 phase = done / 100 % 3;
+		const u64 dice = w.below(phase == 1 ? 87 : 100);
+		Act a{ write, false, 0, 0, 0, 0, 0 };
+		a.kind = dice < 66   ? write
+			 : dice < 72 ? (phase == 1 ? write : fua)
+			 : dice < 80 ? zeroes
+			 : dice < 86 ? discard
+				     : flush;
+		a.count = 1 + w.below(phase == 2 ? 8 : 1 + w.below(w.below(8) ? 16 : most_sectors));
+		const u64 block = w.below(4) * bitmap_block;
+		if (phase < 2 && w.below(3)) // moves on
+			a.sector = block + 5000 + done * 4096 / operations_ + w.below(48);
+		else // across the end of a unit, or of a block, of the bitmap
+			a.sector = block + (w.below(2) ? bitmap_block - 40 : 4070) + w.below(36);
+		a.sector = std::min(a.sector, disk_sectors - a.count);
+		return a;
+	}
+
+	void perform(Worker &w, Act a)
+	{
+		if (a.kind == write || a.kind == fua) {
+			a.record = next_record_++;
+			for (u64 i = 0; i < a.count; i++)
+				make_sector(w.buffer.get() + i * sector_bytes, a.record, a.sector + i);
+		}
+		a.begin = moment_++;
+		a.ok = carry_out(w, a);
+		a.end = moment_++;
+		w.acts.push_back(a);
+		if (a.ok && (a.kind == fua || a.kind == flush))
+			mark();
+	}
+
+	bool carry_out(Worker &w, const Act &a)
+	{
+		const size_t bytes = a.count * sector_bytes;
+		const auto at = static_cast<off_t>(a.sector * sector_bytes);
+		u64 range[2] = { a.sector * sector_bytes, bytes };
+		iovec v{ w.buffer.get(), bytes };
+		switch (a.kind) {
+		case write:
+		case fua:
+			return pwritev2(fd_, &v, 1, at, a.kind == fua ? RWF_DSYNC : 0) == static_cast<ssize_t>(bytes);
+		case zeroes:
+			return !fallocate(
+				fd_, w.below(2) ? FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE : FALLOC_FL_ZERO_RANGE, at,
+				static_cast<off_t>(bytes));
+		case discard:
+			return !ioctl(fd_, BLKDISCARD, range);
+		default:
+			return !fdatasync(fd_);
+		}
+	}
+
+	void mark()
+	{
+		const std::string text = "mark " + std::to_string(moment_++);
+		if (marks_ >= 0 && ::write(marks_, text.data(), text.size()) != static_cast<ssize_t>(text.size()))
+			die("mark");
+	}
+
+	int write_journal(const char *path)
+	{
+		u64 acts = 0, failed = 0;
+		FILE *f = fopen(path, "we");
+		if (!f)
+			die(path);
+		fprintf(f, "threads %llu\n", static_cast<unsigned long long>(thread_count));
+		for (const Worker &w : worker_)
+			for (const Act &a : w.acts) {
+				const u64 fields[] = { a.record, a.sector, a.count, a.begin, a.end, a.ok };
+				fputs(names[a.kind], f);
+				for (u64 n : fields)
+					fprintf(f, " %llu", static_cast<unsigned long long>(n));
+				fputc('\n', f);
+				acts++;
+				failed += !a.ok;
+			}
+		if (fclose(f))
+			die(path);
+		printf("storm: %llu operations, %llu failed\n", static_cast<unsigned long long>(acts),
+		       static_cast<unsigned long long>(failed));
+		return 0;
+	}
+
+	const int fd_, marks_;
+	const u64 seed_, operations_;
+	std::atomic<u64> next_record_, moment_{ 1 }, done_{ 0 };
+	Worker worker_[thread_count];
+};
+
 // power off|restart: at once, as poweroff -f and reboot -f do it
 int power(const std::string &how)
 {
@@ -737,6 +881,8 @@ int run(int argc, char **argv)
 		return vectors(argv[2], number(argv[3]));
 	if (verb == "no-uring" && argc >= 4)
 		return without_uring(static_cast<u32>(number(argv[2])), argv + 3);
+	if (verb == "storm" && argc == 8)
+		return Storm(argv[2], argv[3], number(argv[5]), number(argv[6]), number(argv[7])).run(argv[4]);
 	if (verb == "power" && argc == 3)
 		return power(argv[2]);
 	wrong("unknown command: " + verb);
