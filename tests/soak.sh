@@ -18,8 +18,8 @@ cd "$top" || exit 1
 soak_root=$top/build/soak
 
 # In this order: so the first minutes have some of each kind.
-steps=(fire.no_memory simulator fuzz fire.swap_in_64m fire.by_chance build.module fire.swap_without_slab faults.chance
-	fire.parallel_again build.kernel)
+steps=(fire.no_memory simulator fuzz crash fire.swap_in_64m fire.by_chance build.module cow.killed_flushed
+	fire.swap_without_slab faults.chance cow.killed_landed cow_model.random_errors fire.parallel_again build.kernel)
 # Seconds that must be left for a step to be begun, where that is more than one.
 declare -A needs=([build.kernel]=5400)
 simulator_seeds=50000
@@ -69,6 +69,7 @@ left() {
 command_of() {
 	case $1 in
 	simulator) echo "make -s -C tests/sim check FIRST=$first_seed SEEDS=$simulator_seeds" ;;
+	crash) echo "make -s -C tests/crash check FIRST=$first_seed" ;;
 	fuzz) echo "make -s -C tests/fuzz check EACH=$fuzz_seconds SEED=$chance_seed" ;;
 	*)
 		echo "UBD_SOAK_SECONDS=$step_seconds UBD_SOAK_SEED=$chance_seed" \
@@ -99,7 +100,7 @@ run_step() {
 		passed=$((passed + 1))
 		printf 'ok   %-24s %5s s, %s s left\n' "$2" $((SECONDS - start)) "$(left)"
 		# What the step has to say: figures, and how much it did.
-		grep -E '^    |^(fuzz|sim): ' "$log"
+		grep -E '^    |^(fuzz|sim|crash): ' "$log"
 		rm -rf "$dir"
 		return
 	fi

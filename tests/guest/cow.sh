@@ -4,6 +4,7 @@
 # COW files over a shared backing file: made, found, refused, committed, shared,
 # and exchanged with the kernel's own driver and with uml-utilities.
 . "$(dirname "$0")/lib.sh"
+. "$guest_dir/cow_files.sh"
 
 # base [MIB]: a backing file full of what does not repeat
 base() {
@@ -49,16 +50,6 @@ test_first_use() {
 	EOF
 	base_untouched
 }
-
-# bytes_at FILE OFFSET WORD: writes it there (printf's escapes are understood)
-bytes_at() {
-	printf "$3" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
-}
-
-# Where the header of version 3 has its fields.
-size_at=12
-format_at=28
-name_at=32
 
 # What the command line and the header say of the backing file.
 test_backing_names() {
@@ -542,47 +533,6 @@ test_relative_names() {
 	expect_once two 'ubdb: rel.img: cannot find the file: No such file or directory \(2\); correct its name'
 }
 
-# field OFFSET BYTES VALUE: big-endian, as bytes for printf
-be() {
-	local i
-
-	for ((i = $1 - 1; i >= 0; i--)); do
-		printf '\\x%02x' $(($2 >> 8 * i & 255))
-	done
-}
-
-# old_cow FILE VERSION: an empty one over base.img, made from the description of
-# its version: 1, 2 or padded
-old_cow() {
-	local size mtime header
-
-	size=$(stat -c %s base.img)
-	mtime=$(stat -c %Y base.img)
-	case $2 in
-	1) # in the byte order of its machine
-		header=280
-		printf '\x4d\x4f\x4f\x4f\x01\0\0\0%s' "$work/base.img" >"$1"
-		truncate -s 264 "$1"
-		python3 -c 'import struct,sys; sys.stdout.buffer.write(struct.pack("<IQi", *map(int, sys.argv[1:])))' "$mtime" "$size" 512 >>"$1"
-		;;
-	2)
-		header=4120
-		printf 'OOOM\0\0\0\x02%s' "$work/base.img" >"$1"
-		truncate -s 4104 "$1"
-		printf "$(be 4 "$mtime")$(be 8 "$size")$(be 4 512)" >>"$1"
-		;;
-	padded)
-		header=4136
-		printf "OOOM\0\0\0\x03$(be 4 "$mtime")\0\0\0\0$(be 8 "$size")$(be 4 512)$(be 4 4096)\0\0\0\0%s" "$work/base.img" >"$1"
-		;;
-	esac
-	truncate -s $header "$1"
-	case $2 in
-	padded) truncate -s $((8192 + 4096 + size)) "$1" ;;
-	*) truncate -s $(((header + size / 4096 + 511) / 512 * 512 + size)) "$1" ;;
-	esac
-}
-
 # differences BYTES FILE FILE: in how many of them they differ
 differences() {
 	{ cmp -ln "$@" || true; } | wc -l
@@ -597,7 +547,7 @@ test_old_versions() {
 	base
 	cp -p base.img copy.img
 	for v in 1 2 padded; do
-		old_cow $v.cow $v
+		made_cow $v.cow $v
 		cp $v.cow $v.before
 	done
 	guest one "ubd0=$work/1.cow" "ubd1=$work/2.cow" "ubd2=$work/padded.cow" <<-'EOF'

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <condition_variable>
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
@@ -15,6 +16,7 @@
 #include <cstring>
 #include <ctime>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -832,6 +834,351 @@ private:
 	Worker worker_[thread_count];
 };
 
+// Parts of a device that are in use: a part is changed by one, or read by many.
+class Parts {
+public:
+	class Hold {
+	public:
+		Hold(Parts &parts, u64 first, u64 count, bool alone) : parts_(parts), part_{ first, count, alone }
+		{
+			std::unique_lock lock(parts_.mutex_);
+			parts_.freed_.wait(lock, [&] { return parts_.is_free(part_); });
+			parts_.used_.push_back(part_);
+		}
+		~Hold()
+		{
+			std::lock_guard lock(parts_.mutex_);
+			parts_.used_.erase(std::find(parts_.used_.begin(), parts_.used_.end(), part_));
+			parts_.freed_.notify_all();
+		}
+		Hold(const Hold &) = delete;
+		Hold &operator=(const Hold &) = delete;
+
+	private:
+		struct Part {
+			u64 first, count;
+			bool alone;
+			bool operator==(const Part &) const = default;
+		};
+		friend class Parts;
+		Parts &parts_;
+		const Part part_;
+	};
+
+private:
+	bool is_free(const Hold::Part &p) const
+	{
+		return std::none_of(used_.begin(), used_.end(), [&](const Hold::Part &u) {
+			return (u.alone || p.alone) && u.first < p.first + p.count && p.first < u.first + u.count;
+		});
+	}
+
+	std::mutex mutex_;
+	std::condition_variable freed_;
+	std::vector<Hold::Part> used_;
+};
+
+/*
+ * model DEVICE FILE OPERATIONS THREADS ALIGNMENT SEED [changes] [errors] [count]
+ *
+ * Random direct reads of 512 bytes to 256 KiB, several at a time, from the
+ * device; each has to be what the file (on the host) has there. Buffers begin at
+ * multiples of ALIGNMENT.
+ *	changes	half of the operations are writes, zeroes, discards and flushes;
+ *		in the end the file gets what the device then has to hold
+ *	count	wrong sectors are counted, and fail nothing
+ *	errors	operations may fail
+ *
+ * After a write that failed each sector has its old content or its new one, after
+ * a discard its old one or zeros, and keeps that.
+ *
+ */
+class ModelTest {
+public:
+	ModelTest(const char *device, const char *file);
+
+	bool changes = false, errors = false, count = false;
+	u64 alignment = sector_bytes;
+
+	int run(u64 operations, u64 threads, u64 seed);
+
+private:
+	enum Kind { reads, writes, zeroes, discards, flushes, kinds };
+	static constexpr u64 most_sectors = 512;
+	static constexpr size_t buffer_bytes = most_sectors * sector_bytes + (64 << 10);
+
+	struct Part {
+		u64 first, count; // sectors
+		size_t bytes() const { return count * sector_bytes; }
+		off_t at() const { return static_cast<off_t>(first * sector_bytes); }
+	};
+
+	// One thread.
+	struct Worker {
+		explicit Worker(u64 seed) : state(mix(seed)), scattered(aligned(buffer_bytes)) {}
+		u64 random(u64 below) { return (state = mix(state + 0x9e3779b97f4a7c15ull)) % below; }
+		u64 state;
+		Buffer scattered; // what the device reads and writes
+		std::vector<u8> straight = std::vector<u8>(most_sectors * sector_bytes); // as it was read
+		std::vector<u8> wanted = std::vector<u8>(most_sectors * sector_bytes);
+		u64 done[kinds] = {}, failed = 0, wrong_reads = 0, wrong_sectors = 0, read_sectors = 0;
+	};
+
+	u8 *content(u64 sector) { return content_.data() + sector * sector_bytes; }
+	void work(Worker &w, u64 operations);
+	void one(Worker &w);
+	Part part(Worker &w) const;
+	std::vector<iovec> scatter(Worker &w, size_t bytes) const;
+	bool read(Worker &w, Part p);
+	bool write(Worker &w, Part p);
+	bool make_zeros(Worker &w, Part p);
+	bool discard(Part p);
+	void expect(Worker &w, Part p);
+	bool ended(Worker &w, bool ok);
+	void changed(Worker &w, Part p, bool surely);
+	void read_surely(Worker &w, Part p);
+	void whole(Worker &w);
+
+	const std::string device_, file_;
+	const int fd_;
+	u64 sectors_ = 0;
+	Parts parts_;
+	std::vector<u8> content_;
+};
+
+ModelTest::ModelTest(const char *device, const char *file)
+	: device_(device), file_(file), fd_(open_or_die(device, O_RDWR | O_DIRECT))
+{
+	int from = open_or_die(file, O_RDONLY);
+	const u64 bytes = static_cast<u64>(lseek(from, 0, SEEK_END));
+	if (static_cast<u64>(lseek(fd_, 0, SEEK_END)) != bytes)
+		wrong(device_ + " and " + file_ + " are not of one size");
+	sectors_ = bytes / sector_bytes;
+	content_.resize(bytes);
+	for (u64 at = 0; at < bytes;) {
+		ssize_t n = pread(from, content_.data() + at, bytes - at, static_cast<off_t>(at));
+		if (n <= 0)
+			die(file);
+		at += static_cast<u64>(n);
+	}
+	close(from);
+}
+
+int ModelTest::run(u64 operations, u64 threads, u64 seed)
+{
+	std::vector<Worker> workers;
+	std::vector<std::thread> running;
+	for (u64 i = 0; i < threads; i++)
+		workers.emplace_back(seed * 1000 + i);
+	for (Worker &w : workers)
+		running.emplace_back([this, &w, n = operations / threads] { work(w, n); });
+	for (std::thread &t : running)
+		t.join();
+	if (changes)
+		whole(workers[0]);
+	Worker sum(0);
+	for (const Worker &w : workers) {
+		for (int k = 0; k < kinds; k++)
+			sum.done[k] += w.done[k];
+		sum.failed += w.failed;
+		sum.wrong_reads += w.wrong_reads;
+		sum.wrong_sectors += w.wrong_sectors;
+		sum.read_sectors += w.read_sectors;
+	}
+	auto n = [](u64 v) { return static_cast<unsigned long long>(v); };
+	if (changes)
+		printf("%llu writes, %llu zeroes, %llu discards, %llu flushes, %llu failed; ", n(sum.done[writes]),
+		       n(sum.done[zeroes]), n(sum.done[discards]), n(sum.done[flushes]), n(sum.failed));
+	printf("%llu of %llu reads wrong, %llu of %llu sectors\n", n(sum.wrong_reads), n(sum.done[reads]),
+	       n(sum.wrong_sectors), n(sum.read_sectors));
+	return 0;
+}
+
+void ModelTest::work(Worker &w, u64 operations)
+{
+	for (u64 i = 0; i < operations; i++)
+		one(w);
+}
+
+void ModelTest::one(Worker &w)
+{
+	const Part p = part(w);
+	const u64 dice = changes ? w.random(100) : 0;
+	const Kind kind = dice < 50 ? reads : dice < 80 ? writes : dice < 88 ? zeroes : dice < 94 ? discards : flushes;
+	w.done[kind]++;
+	if (kind == flushes) {
+		ended(w, !fdatasync(fd_));
+		return;
+	}
+	Parts::Hold hold(parts_, p.first, p.count, kind != reads);
+	bool ok;
+	switch (kind) {
+	case reads:
+		if (ended(w, read(w, p)))
+			expect(w, p);
+		return;
+	case writes:
+		for (size_t i = 0; i < p.bytes(); i += 8) {
+			const u64 word = w.random(~0ull);
+			memcpy(w.wanted.data() + i, &word, 8);
+		}
+		ok = ended(w, write(w, p));
+		break;
+	case zeroes:
+		std::fill(w.wanted.begin(), w.wanted.end(), u8{ 0 });
+		ok = ended(w, make_zeros(w, p));
+		break;
+	default:
+		std::fill(w.wanted.begin(), w.wanted.end(), u8{ 0 });
+		ended(w, discard(p));
+		ok = false;
+		break;
+	}
+	changed(w, p, ok);
+}
+
+// Short ones are as frequent as long ones.
+ModelTest::Part ModelTest::part(Worker &w) const
+{
+	const u64 n = 1 + w.random(std::min(sectors_, w.random(2) ? most_sectors : 24));
+	return { w.random(sectors_ - n + 1), n };
+}
+
+// Up to four buffers, with gaps between them.
+std::vector<iovec> ModelTest::scatter(Worker &w, size_t bytes) const
+{
+	std::vector<iovec> v;
+	u8 *p = w.scattered.get();
+	for (size_t left = bytes; left;) {
+		const size_t sectors = left / sector_bytes;
+		const size_t n = v.size() == 3 ? left : (1 + w.random(sectors)) * sector_bytes;
+		p += w.random((8 << 10) / alignment) * alignment;
+		v.push_back({ p, n });
+		p += n;
+		left -= n;
+	}
+	return v;
+}
+
+// What was read is in w.straight then.
+bool ModelTest::read(Worker &w, Part p)
+{
+	const std::vector<iovec> v = scatter(w, p.bytes());
+	for (const iovec &i : v)
+		memset(i.iov_base, 0xaa, i.iov_len);
+	const ssize_t n = preadv(fd_, v.data(), static_cast<int>(v.size()), p.at());
+	u8 *to = w.straight.data();
+	for (const iovec &i : v)
+		to = std::copy_n(static_cast<u8 *>(i.iov_base), i.iov_len, to);
+	return n == static_cast<ssize_t>(p.bytes());
+}
+
+bool ModelTest::write(Worker &w, Part p)
+{
+	const std::vector<iovec> v = scatter(w, p.bytes());
+	const u8 *from = w.wanted.data();
+	for (const iovec &i : v) {
+		std::copy_n(from, i.iov_len, static_cast<u8 *>(i.iov_base));
+		from += i.iov_len;
+	}
+	const int flags = w.random(16) ? 0 : RWF_DSYNC;
+	return pwritev2(fd_, v.data(), static_cast<int>(v.size()), p.at(), flags) == static_cast<ssize_t>(p.bytes());
+}
+
+bool ModelTest::make_zeros(Worker &w, Part p)
+{
+	const int mode = w.random(2) ? FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE : FALLOC_FL_ZERO_RANGE;
+	return !fallocate(fd_, mode, p.at(), static_cast<off_t>(p.bytes()));
+}
+
+bool ModelTest::discard(Part p)
+{
+	u64 range[2] = { static_cast<u64>(p.at()), p.bytes() };
+	return !ioctl(fd_, BLKDISCARD, range);
+}
+
+// Compares what was read.
+void ModelTest::expect(Worker &w, Part p)
+{
+	u64 bad = 0;
+	w.read_sectors += p.count;
+	for (u64 i = 0; i < p.count; i++) {
+		const u64 s = p.first + i;
+		const u8 *got = w.straight.data() + i * sector_bytes;
+		if (!memcmp(got, content(s), sector_bytes))
+			continue;
+		if (!count)
+			wrong(device_ + ": sector " + std::to_string(s) + ", read with " + std::to_string(p.count) +
+			      " from " + std::to_string(p.first) + " on, is not what the model has");
+		bad++;
+	}
+	w.wrong_sectors += bad;
+	w.wrong_reads += bad != 0;
+}
+
+// True if the operation ended well; without `errors` it has to.
+bool ModelTest::ended(Worker &w, bool ok)
+{
+	w.failed += !ok;
+	if (!ok && !errors)
+		die(device_);
+	return ok;
+}
+
+// The model follows: each sector has what was wanted, or, if that is not sure, as
+// it is seen, this or what it had.
+void ModelTest::changed(Worker &w, Part p, bool surely)
+{
+	if (!surely)
+		read_surely(w, p);
+	for (u64 i = 0; i < p.count; i++) {
+		const u8 *wanted = w.wanted.data() + i * sector_bytes;
+		if (surely || !memcmp(wanted, w.straight.data() + i * sector_bytes, sector_bytes))
+			std::copy_n(wanted, sector_bytes, content(p.first + i));
+	}
+	if (!surely)
+		expect(w, p);
+}
+
+void ModelTest::read_surely(Worker &w, Part p)
+{
+	for (u64 tries = 0; !ended(w, read(w, p)); tries++)
+		if (tries == 1000)
+			die(device_);
+}
+
+// All of the device, compared once more; the file gets it.
+void ModelTest::whole(Worker &w)
+{
+	int to = open_or_die(file_.c_str(), O_WRONLY);
+	for (u64 first = 0; first < sectors_; first += most_sectors) {
+		const Part p{ first, std::min(most_sectors, sectors_ - first) };
+		read_surely(w, p);
+		expect(w, p);
+		if (pwrite(to, content(first), p.bytes(), p.at()) != static_cast<ssize_t>(p.bytes()))
+			die(file_);
+	}
+	close(to);
+}
+
+int model(int words, char **word)
+{
+	ModelTest test(word[0], word[1]);
+	test.alignment = number(word[4]);
+	for (int i = 6; i < words; i++) {
+		const std::string option = word[i];
+		if (option == "changes")
+			test.changes = true;
+		else if (option == "errors")
+			test.errors = true;
+		else if (option == "count")
+			test.count = true;
+		else
+			wrong("unknown option: " + option);
+	}
+	return test.run(number(word[2]), number(word[3]), number(word[5]));
+}
+
 // power off|restart: at once, as poweroff -f and reboot -f do it
 int power(const std::string &how)
 {
@@ -879,6 +1226,8 @@ int run(int argc, char **argv)
 		return make_zeros(argv[2], number(argv[3]), number(argv[4]), argv[5]);
 	if (verb == "vectors" && argc == 4)
 		return vectors(argv[2], number(argv[3]));
+	if (verb == "model" && argc >= 8)
+		return model(argc - 2, argv + 2);
 	if (verb == "no-uring" && argc >= 4)
 		return without_uring(static_cast<u32>(number(argv[2])), argv + 3);
 	if (verb == "storm" && argc == 8)

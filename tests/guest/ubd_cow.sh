@@ -4,25 +4,13 @@
 # ubd-cow: made, looked at, merged, rebased and converted COW files, beside
 # uml_mkcow and uml_moo, and killed at each call that writes. Needs no guest.
 . "$(dirname "$0")/lib.sh"
+. "$guest_dir/cow_files.sh"
 
 ubd_cow=${UBD_COW:-$top/build/ubd-cow}
-
-# Where the header of version 3 has its fields, and what follows it here.
-mtime_at=8
-size_at=12
-format_at=28
-name_at=32
-bitmap_at=8192
 
 # data FILE OFFSET_KIB KIB: what does not repeat
 data() {
 	dd if=/dev/urandom of="$1" bs=1K seek="$2" count="$3" conv=notrunc status=none
-}
-
-# bytes_at FILE OFFSET WORD: writes it there (printf's escapes are understood)
-bytes_at() {
-	# shellcheck disable=SC2059 # escapes
-	printf "$3" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
 }
 
 # sound FILE: check finds nothing
