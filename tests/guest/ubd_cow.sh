@@ -70,6 +70,45 @@ same_view() {
 	cmp view.img "${2:-want.img}" || fail "$1 does not show the content of ${2:-want.img}"
 }
 
+# map_is_true COW MODEL: all of the device, in order, and each file has there what
+# a guest sees
+map_is_true() {
+	"$ubd_cow" map --json "$1" >map.json
+	python3 - "$2" <<-'EOF'
+		import json, sys
+		want = open(sys.argv[1], "rb").read()
+		at = 0
+		last = None
+		for r in json.load(open("map.json")):
+		    assert r["offset"] == at and r["bytes"] > 0 and r["cow"] != last, r
+		    with open(r["file"], "rb") as f:
+		        f.seek(r["file_offset"])
+		        assert f.read(r["bytes"]) == want[at:at + r["bytes"]], r
+		    at += r["bytes"]
+		    last = r["cow"]
+		assert at == len(want), at
+	EOF
+}
+
+# diff_is_true COW MODEL BASE: all that differs is listed, in pieces of 4 KiB that
+# differ
+diff_is_true() {
+	"$ubd_cow" diff --json "$1" >diff.json
+	python3 - "$2" "$3" <<-'EOF'
+		import json, sys
+		want, base = (open(f, "rb").read() for f in sys.argv[1:])
+		at = 0
+		for r in json.load(open("diff.json")):
+		    assert r["offset"] >= at, r
+		    assert want[at:r["offset"]] == base[at:r["offset"]], (at, r)
+		    at = r["offset"] + r["bytes"]
+		    for piece in range(r["offset"] & -4096, at, 4096):
+		        assert want[piece:piece + 4096] != base[piece:piece + 4096], piece
+		assert want[at:] == base[at:], at
+		assert at
+	EOF
+}
+
 # Byte by byte what uml_mkcow makes, whatever the size.
 test_create() {
 	local size
@@ -140,24 +179,9 @@ test_info_map_diff() {
 	says '2020-02-02 02:02:02 UTC$'
 	"$ubd_cow" info --json a.cow >info.json
 	expect_eq version "$(json info.json 'd["version"]')" 3
-	"$ubd_cow" map --json a.cow >map.json
-	# All of the device, in order, and each file has there what is said.
-	python3 - <<-'EOF'
-		import json
-		want = open("want.img", "rb").read()
-		at = cow = 0
-		last = None
-		for r in json.load(open("map.json")):
-		    assert r["offset"] == at and r["bytes"] > 0 and r["cow"] != last, r
-		    with open(r["file"], "rb") as f:
-		        f.seek(r["file_offset"])
-		        assert f.read(r["bytes"]) == want[at:at + r["bytes"]], r
-		    at += r["bytes"]
-		    cow += r["bytes"] if r["cow"] else 0
-		    last = r["cow"]
-		assert at == len(want), at
-		assert cow == json.load(open("info.json"))["cow_bytes"] > 0, cow
-	EOF
+	map_is_true a.cow want.img
+	expect_eq 'bytes of the COW file' "$(json map.json 'sum(r["bytes"] for r in d if r["cow"])')" "$(json info.json 'd["cow_bytes"]')"
+	[ "$(json info.json 'd["cow_bytes"]')" -gt 0 ] || fail 'it has nothing'
 	# A sector that the COW file has, and which is as in the backing file, is
 	# in the map but does not differ.
 	dd if=base.img of=a.cow bs=1K skip=5000 seek=$((12 + 5000)) count=300 conv=notrunc status=none
@@ -305,6 +329,120 @@ test_convert() {
 	cmp stolen.img want.img
 	ends_with 1 convert --source-format qcow2 want.img none.img
 	[ ! -e none.img ] || fail "a file is left of what failed"
+}
+
+# Each command on each version of the format, made byte by byte; what uml_moo sees
+# is the same, before and after. What is changed stays in its version.
+test_versions() {
+	local v version
+
+	for v in 1 2 3 padded; do
+		version=${v/padded/3, padded}
+		rm -f ./*
+		image base.img 3M >/dev/null
+		data base.img 0 3072
+		touch -d '2020-02-02 02:02:02' base.img
+		made_cow a.cow $v want.img 7
+		cp a.cow before.cow
+		sound a.cow
+		uml_moo a.cow theirs.img >/dev/null
+		cmp theirs.img want.img || fail "uml_moo sees something else in version $v"
+		"$ubd_cow" info --json a.cow >info.json
+		expect_eq "version of $v" "$(json info.json 'd["version"]')" "$version"
+		expect_eq "size of $v" "$(json info.json 'd["bytes"]')" $((3 << 20))
+		expect_eq "backing file of $v" "$(json info.json 'd["backing"]')" "$work/base.img"
+		map_is_true a.cow want.img
+		diff_is_true a.cow want.img base.img
+		same_view a.cow
+		"$ubd_cow" convert a.cow raw.img
+		cmp raw.img want.img || fail "version $v, made raw, is something else"
+		"$ubd_cow" convert a.cow a.qcow2
+		qemu-img compare -q -f raw -F qcow2 want.img a.qcow2
+		"$ubd_cow" convert a.cow new.cow
+		"$ubd_cow" info --json new.cow >info.json
+		expect_eq "version of what is made of $v" "$(json info.json 'd["version"]')" 3
+		same_view new.cow
+		cmp a.cow before.cow || fail "version $v was changed by what only reads"
+
+		# Another backing file, which differs everywhere; then that one moved.
+		cp -p base.img first.img
+		cp base.img other.img
+		data other.img 700 1000
+		touch -d '2021-02-02' other.img
+		"$ubd_cow" rebase a.cow other.img
+		rm base.img
+		"$ubd_cow" info --json a.cow >info.json
+		expect_eq "version of $v, rebased" "$(json info.json 'd["version"]')" "$version"
+		expect_eq "backing file of $v" "$(json info.json 'd["backing"]')" "$work/other.img"
+		sound a.cow
+		same_view a.cow
+		uml_moo a.cow theirs.img >/dev/null
+		cmp theirs.img want.img || fail "uml_moo sees something else in version $v, rebased"
+		mv other.img moved.img
+		touch moved.img
+		"$ubd_cow" rebase --trust a.cow moved.img
+		sound a.cow
+		same_view a.cow
+
+		"$ubd_cow" merge a.cow
+		cmp moved.img want.img || fail "version $v, merged, is something else"
+		sound a.cow
+		same_view a.cow
+		uml_moo a.cow theirs.img >/dev/null
+		cmp theirs.img want.img || fail "uml_moo sees something else in version $v, merged"
+
+		# Killed in the middle of it: each version has its place for the mark.
+		if strace -o /dev/null true 2>/dev/null; then
+			cp -p first.img base.img
+			cp before.cow a.cow
+			strace -qq -o /dev/null -e trace=fsync -e inject=fsync:signal=KILL:when=1 \
+				"$ubd_cow" merge a.cow >said 2>&1 || true
+			ends_with 3 check a.cow
+			says 'a merge into its backing file was begun and not ended'
+			"$ubd_cow" info --json a.cow >info.json
+			expect_eq "time in version $v, half merged" "$(json info.json 'd["backing_mtime"]')" "$(stat -c %Y first.img)"
+			same_view a.cow
+			"$ubd_cow" merge a.cow
+			cmp base.img want.img || fail "version $v, merged again, is something else"
+			sound a.cow
+		fi
+	done
+	# A name has 255 bytes in version 1.
+	image base.img 3M >/dev/null
+	made_cow a.cow 1
+	name=$(printf 'n%.0s' $(seq 250))
+	mkdir "$name"
+	cp -p base.img "$name/base.img"
+	ends_with 1 rebase a.cow "$name/base.img"
+	says "its header has no room for the backing file's name"
+	sound a.cow
+}
+
+# What check finds and repairs in the older versions: the bits behind the device's
+# end, and a length that only lacks a hole.
+test_check_versions() {
+	local v at
+
+	image base.img $((512 * 4099)) >/dev/null
+	for v in 1:280 2:4120 padded:8192; do
+		at=${v#*:}
+		v=${v%:*}
+		made_cow good.cow "$v"
+		sound good.cow
+		damage() { cp good.cow bad.cow; }
+		damage && bytes_at bad.cow $((at + 512)) '\370'
+		finds 3 bits_beyond_device
+		finds 4 bits_beyond_device --repair
+		cmp bad.cow good.cow || fail "the repair of version $v did more or less than to clear the bits"
+		damage && truncate -s -1 bad.cow
+		finds 3 length
+		finds 4 length --repair
+		cmp bad.cow good.cow || fail "the repair did not give version $v its length"
+		damage && truncate -s $((at + 100)) bad.cow
+		finds 3 bitmap_truncated
+		damage && bytes_at bad.cow "$at" '\17' && truncate -s -$((512 * 4096)) bad.cow
+		finds 3 data_truncated --repair
+	done
 }
 
 # finds STATUS KIND [WORD...]: check of bad.cow finds that one kind, and ends so
