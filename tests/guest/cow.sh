@@ -571,6 +571,13 @@ test_old_versions() {
 			"$tool" pattern write /dev/$d 20000 100 9
 		done
 	EOF
+	for v in 1 2 padded; do
+		uml_moo $v.cow $v.img >/dev/null
+		"$tool" pattern check $v.img 1001 5003 7
+		"$tool" pattern check $v.img 20000 100 9
+		"$tool" pattern check $v.img 32760 8 8
+		cmp -n 512512 $v.img base.img || fail "uml_moo sees something else in version $v"
+	done
 	use_release
 	# A switch of the backing file changes the name and nothing else.
 	guest three "ubd0=$work/1.cow,$work/copy.img" "ubd1=$work/2.cow,$work/copy.img" "ubd2=$work/padded.cow,$work/copy.img" <<-'EOF'
