@@ -52,12 +52,6 @@ private:
 
 Pool headers(sizeof(Header)), chunks(sizeof(Chunk));
 
-const char *op_name(HostOp op)
-{
-	static constexpr const char *names[] = { "read", "write", "write_sync", "sync", "punch", "zero", "allocate" };
-	return names[static_cast<u8>(op)];
-}
-
 } // namespace
 
 const char *outcome_words(const Outcome &outcome)
@@ -412,7 +406,7 @@ void World::read(const Chunk &chunk, u64 bytes)
 s32 World::execute(const HostEngine::Flight &flight, const Outcome &outcome)
 {
 	Chunk &chunk = *flight.chunk;
-	TRACE("host: %s file %u %llu+%llu %s", op_name(chunk.op), chunk.file, chunk.offset.value, chunk.bytes.value,
+	TRACE("host: %s file %u %llu+%llu %s", name_of(chunk.op), chunk.file, chunk.offset.value, chunk.bytes.value,
 	      outcome_words(outcome));
 	if (chunk.op == HostOp::sync)
 		return execute_sync(flight, outcome);

@@ -50,7 +50,7 @@ void check_rule(const FaultRule &r)
 {
 	using Effect = FaultRule::Effect;
 	REQUIRE(r.effect != Effect::none && r.effect <= Effect::drop);
-	REQUIRE(!(r.any && r.on_submit) && r.op <= HostOp::zero);
+	REQUIRE(!(r.any && r.on_submit) && r.op <= HostOp::allocate);
 	REQUIRE((r.effect == Effect::fail) == (r.error > 0) && r.error < 4096);
 	REQUIRE(!r.on_submit || (r.effect == Effect::fail && !r.delay_ms));
 	REQUIRE(r.effect != Effect::late || r.delay_ms);

@@ -19,12 +19,6 @@ const char *op_name(u8 op)
 	return names[op];
 }
 
-const char *host_op_name(HostOp op)
-{
-	static constexpr const char *names[] = { "read", "write", "write_sync", "sync", "punch", "zero", "allocate" };
-	return names[static_cast<u8>(op)];
-}
-
 bool Tag::handed_all() const
 {
 	return statuses || memory_errors > max_memory_pauses || (op == UBD_OP_FLUSH ? sync_handed : handed == bytes);

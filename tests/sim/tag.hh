@@ -74,7 +74,6 @@ struct Tag {
 };
 
 const char *op_name(u8 op);
-const char *host_op_name(HostOp op);
 
 } // namespace ubd::sim
 

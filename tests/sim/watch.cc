@@ -52,7 +52,7 @@ void Watch::prepare(Chunk &chunk)
 		check_order(tag);
 	check_reserve(chunk, tag, fresh);
 	check_sync(chunk, tag);
-	TRACE("  prepare #%llu %s file %u offset %llu bytes %llu iovs %u%s%s", tag.arrival, host_op_name(chunk.op),
+	TRACE("  prepare #%llu %s file %u offset %llu bytes %llu iovs %u%s%s", tag.arrival, name_of(chunk.op),
 	      chunk.file, chunk.offset.value, chunk.bytes.value, chunk.iovs - chunk.first, fresh ? "" : " again",
 	      chunk.from_reserve ? " reserve" : "");
 	held_.push_back({ &chunk, &tag, chunk.op, chunk.offset.value, chunk.bytes.value, chunk.first, chunk.iovs,
@@ -83,7 +83,7 @@ void Watch::check_operation(const Chunk &chunk, const Tag &tag) const
 		break;
 	}
 	if (!right)
-		fail("request %llu: host operation %s for a %s", tag.arrival, host_op_name(chunk.op), op_name(tag.op));
+		fail("request %llu: host operation %s for a %s", tag.arrival, name_of(chunk.op), op_name(tag.op));
 	if (chunk.file && tag.op != UBD_OP_READ)
 		fail("request %llu changes the backing file", tag.arrival);
 }
@@ -195,7 +195,7 @@ u32 Watch::reap(Completion *to, u32 most)
 
 void Watch::note(const Held &h, s32 result)
 {
-	TRACE("  reap #%llu %s offset %llu: %d", h.tag->arrival, host_op_name(h.op), h.offset, result);
+	TRACE("  reap #%llu %s offset %llu: %d", h.tag->arrival, name_of(h.op), h.offset, result);
 	if (result < 0)
 		return note_error(h, -result);
 	world_.progressed();

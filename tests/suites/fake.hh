@@ -164,7 +164,7 @@ public:
 	u32 cancels = 0;
 	u32 waits = 0;
 	u32 slowness = 0; // waits in which nothing is completed, before each completion
-	u64 ops[7]{}; // by HostOp, performed
+	u64 ops[host_op_count]{}; // by HostOp, performed
 	u64 clock = 0; // ticks with each operation performed
 	u64 last_sync = 0; // when
 	u32 holds() const { return unsent_ + hosts_ + dones_; }

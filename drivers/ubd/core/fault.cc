@@ -12,8 +12,6 @@ namespace ubd
 namespace
 {
 
-constexpr const char *operation_names[] = { "read", "write", "write_sync", "sync", "punch", "zero", "allocate" };
-
 // "<key>=<number>"
 bool number_after(const char *word, size_t n, const char *key, u64 &out)
 {
@@ -32,8 +30,8 @@ bool number_after(const char *word, size_t n, const char *key, u64 &out)
 
 bool parse_operation(const char *word, size_t n, FaultRule &rule)
 {
-	for (u8 i = 0; i < sizeof(operation_names) / sizeof(operation_names[0]); i++)
-		if (equal(word, n, operation_names[i])) {
+	for (u8 i = 0; i < host_op_count; i++)
+		if (equal(word, n, host_op_names[i])) {
 			rule.op = static_cast<HostOp>(i);
 			return true;
 		}
@@ -129,7 +127,7 @@ const char *operation_of(const FaultRule &rule)
 {
 	if (rule.on_submit)
 		return "submit";
-	return rule.any ? "any" : operation_names[static_cast<u8>(rule.op)];
+	return rule.any ? "any" : name_of(rule.op);
 }
 
 void put_rule(Text &text, const FaultRule &rule)

@@ -45,6 +45,15 @@ enum class HostOp : u8 {
 	allocate, // fallocate: KEEP_SIZE
 };
 
+inline constexpr const char *host_op_names[] = { "read", "write", "write_sync", "sync", "punch", "zero", "allocate" };
+inline constexpr u8 host_op_count = sizeof(host_op_names) / sizeof(host_op_names[0]);
+static_assert(host_op_count == static_cast<u8>(HostOp::allocate) + 1);
+
+constexpr const char *name_of(HostOp op)
+{
+	return host_op_names[static_cast<u8>(op)];
+}
+
 constexpr bool moves_data(HostOp op)
 {
 	return op == HostOp::read || op == HostOp::write || op == HostOp::write_sync;

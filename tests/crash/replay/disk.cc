@@ -61,7 +61,7 @@ void Disk::add(u32 unit, const Content &c)
 bool Disk::handed(u32 index)
 {
 	const Call &call = record_.calls[index];
-	if (call.op == HostOp::read)
+	if (!call.changes() && call.op != HostOp::sync)
 		return false;
 	if (call.file)
 		fail("call %llu changes the backing file", call.number);
@@ -121,7 +121,7 @@ void Disk::write_data(u32 index)
 bool Disk::completed(u32 index)
 {
 	const Call &call = record_.calls[index];
-	if (call.op == HostOp::read)
+	if (!call.changes() && call.op != HostOp::sync)
 		return false;
 	if (call.op == HostOp::write_sync && call.result > 0) {
 		make_durable(index);

@@ -26,7 +26,7 @@ struct Call {
 	u32 handed, completed; // entries, from 1; never
 	s32 result;
 
-	bool changes() const { return op != HostOp::read && op != HostOp::sync; }
+	bool changes() const { return op != HostOp::read && op != HostOp::sync && op != HostOp::allocate; }
 	bool ended_by(u32 entry) const { return completed <= entry; }
 };
 

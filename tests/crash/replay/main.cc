@@ -146,7 +146,7 @@ void find_hot(const Journal &journal, Shape &shape)
 
 void show(const Record &record, const Shape &shape, const Figures &f)
 {
-	u64 kinds[6] = {}, bits = 0;
+	u64 kinds[host_op_count] = {}, bits = 0;
 	for (const Call &c : record.calls) {
 		kinds[static_cast<u8>(c.op)]++;
 		bits += c.changes() && c.offset < shape.header.data_offset;

@@ -17,12 +17,6 @@ constexpr u32 half = 2;
 // Sectors that one read is for, at most.
 constexpr u64 most_read = 64;
 
-const char *op_name(HostOp op)
-{
-	static constexpr const char *names[] = { "read", "write", "write_sync", "sync", "punch", "zero" };
-	return names[static_cast<u8>(op)];
-}
-
 } // namespace
 
 Replay::Replay(const Record &record, const Journal &journal, const Shape &shape, const Image &start,
@@ -365,7 +359,7 @@ void Replay::broken(u32 hot, Value v, const char *check, const std::string &how)
 		printf("mark %llu\n", e.mark);
 	else
 		printf("%s of call %llu: %s\n", e.kind == RecordEntry::handed ? "the beginning" : "the end",
-		       record_.calls[e.call].number, op_name(record_.calls[e.call].op));
+		       record_.calls[e.call].number, name_of(record_.calls[e.call].op));
 	auto list = [&](const char *what, const Disk::Unit &unit, bool bits) {
 		printf("%s of sector %llu may be", what, sector);
 		for (const Disk::Content &c : unit)
