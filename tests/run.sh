@@ -307,7 +307,8 @@ list_all() {
 	guest_tests | while read -r file name rest; do
 		echo "$(basename "$file" .sh).$name"
 	done
-	for name in format unit simulator crash fuzz coverage model mutants crash-mutants mutants-all kunit-release kunit-debug; do
+	for name in format unit simulator crash fuzz coverage model mutants crash-mutants fuzz-mutants mutants-all \
+		kunit-release kunit-debug; do
 		if wanted "$name"; then
 			echo "$name"
 		fi
@@ -388,6 +389,7 @@ main() {
 	if wanted model; then stage model make_test model -C tests/sim "model${full:+-full}"; fi
 	if wanted mutants; then stage mutants printed_test mutants -C tests/sim mutants-named; fi
 	if [ -n "$full" ] && wanted crash-mutants; then stage crash-mutants make_test crash-mutants -C tests/crash mutants; fi
+	if [ -n "$full" ] && wanted fuzz-mutants; then stage fuzz-mutants make_test fuzz-mutants -C tests/fuzz mutants; fi
 	if [ -n "$full" ] && wanted mutants-all; then stage mutants-all make_test mutants-all -C tests/sim mutants; fi
 	if wanted kunit-release; then stage kunit-release kunit_tests release build; fi
 	stage guest run_guest_tests

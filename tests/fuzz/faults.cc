@@ -56,6 +56,8 @@ void check_rule(const FaultRule &r)
 	REQUIRE(r.effect != Effect::late || r.delay_ms);
 	REQUIRE(r.effect != Effect::drop || !r.delay_ms);
 	REQUIRE(r.chance && r.chance <= 100 && r.every);
+	for (u64 number : { r.delay_ms, r.seed, r.every, r.after, r.times == FaultRule::for_ever ? 0 : r.times })
+		REQUIRE(number <= 999999999);
 }
 
 bool same(const FaultRule &a, const FaultRule &b)

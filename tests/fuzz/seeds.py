@@ -37,6 +37,9 @@ def headers():
         yield header(version, name=b"x" * (256 if version == 1 else 40)), version
         yield header(version, sector=4096), version
         yield header(version, magic=0x4D4F4F4F), version
+    for size in 232 * 4096 + 512, 488 * 4096 + 7 * 512:
+        # The bitmap's last byte finds no room before the data.
+        yield header(1 if size < 1 << 20 else 2, size=size), 1 if size < 1 << 20 else 2
     for version in 3, 4:
         for alignment in 0, 1, 512, 513, 1 << 20, (1 << 20) + 512, 1 << 31:
             yield header(version, alignment=alignment), version
@@ -87,7 +90,15 @@ def option_seeds():
     yield b"ubd0=/a\x1cb\x1c"
     yield b"ubd0=/\x1c,/\x1c,x"
     yield b"ubd0=/a,/b,s\x17"
-    yield b"ubd0=x\x1d"
+    # As long as names may be, and a byte longer.
+    path = b"x" + bytes(range(0x1B, 0x10, -1))
+    serial = b"x" + bytes(range(0x16, 0x10, -1))
+    for more in b"", b"\x10":
+        yield b"ubd0=" + path + more
+        yield b"ubd0=x," + path + more
+        yield b"ubd0=x,x," + serial + more
+        yield b"ubd0=" + path + b"," + path + b"," + serial + more
+        yield b"ubd" + path + path + path + more
 
 
 def fault_seeds():
@@ -102,7 +113,56 @@ def fault_seeds():
     yield b";".join([b"write_sync errno=4095 delay=999999999 chance=99 seed=999999999 every=999999999 times=999999999 after=999999999"] * 4)
 
 
-SEEDS = {"header": header_seeds, "bitmap": bitmap_seeds, "options": option_seeds, "faults": fault_seeds}
+def check_seeds():
+    def piece(relative_to, where, data):
+        return struct.pack("<BHB", relative_to, where & 0xFFFF, len(data)) + data
+
+    def file(front, tail, *pieces, around=0, length=0, more=0, call=0, how=0xC0):
+        behind = piece(0, 4104, tail) if tail else b""
+        return struct.pack("<BBbBBH", around, length, more, call, how, len(front)) + front + behind + b"".join(pieces)
+
+    # By bits 4 and 5 of `around` the file is called cow, dir/cow, /cow and link.
+    some = piece(1, 0, b"\xff\0\x0f"), piece(3, 0, b"data"), piece(7, 16, b"more")
+    beyond = piece(2, -1, b"\xff")
+    for version in 1, 2, 3, 4:
+        good = header(version)
+        odd = header(version, size=(8 << 20) + 3 * 512)
+        yield file(*good)
+        for around in 0x10, 0x20, 0x30, 0x40, 0x48, 1, 4, 5, 6, 7, 8:
+            yield file(*good, *some, around=around)
+            yield file(*good, *some, around=around, how=0x40)
+        yield file(*odd, *some, beyond)
+        for length in range(6):
+            for more in -1, 0, 1, 2:
+                yield file(*odd, *some, beyond, length=length, more=more)
+                yield file(*odd, beyond, length=length, more=more)
+        for call in range(1, 5) if version == 3 else ():
+            for after in range(4):
+                for how in 0, 1, 2, 3:
+                    yield file(*odd, beyond, length=2, call=after << 3 | call, how=how)
+        for name in b"cow", b"/cow", b"link", b"dir/cow", b"old", b"dir", b"fifo", b"null", b"loop", b"secret", b"near", b"/", \
+                b"dir/near", b"../base", b"nothing", b"base/x", b"\x1b[2Jx", b"\x7f\n", b"\xc2\x9b2J", b"\xff\xfe":
+            if version in (2, 4):
+                continue
+            yield file(*header(version, name=name), *some)
+            yield file(*header(version, name=name), *some, around=0x10)
+        for size in 512, 7 * 512, 4096 * 4096, 64 * TIB, (64 << 40) - 512, 5 << 32:
+            large = header(version, size=size)
+            yield file(*large)
+            yield file(*large, piece(1, 0, b"\1"), piece(5, 1, b"\x80"), piece(6, 1, b"\xff"), piece(6, 16383, b"\xff"), beyond)
+            yield file(*large, piece(2, -2, b"\xff\xff"), length=3)
+        for damaged in dict(size=0), dict(size=64 * TIB + 512), dict(sector=4096), dict(magic=0), dict(name=b""):
+            yield file(*header(version, **damaged))
+    for version in 3, 4:
+        for alignment in 512, 1 << 20, 0, 1000:
+            yield file(*header(version, alignment=alignment), *some, beyond)
+    # Many runs, over the border of two windows.
+    yield file(*header(3, size=64 * TIB), piece(0x86, 1, b"\x55" * 60), piece(0x81, 0, b"\x33" * 8))
+    for length in 0, 1, 7, 8, 31, 32, 100:
+        yield struct.pack("<BBbBBH", 0, 1, 0, 0, 0x80, length) + header(3)[0][:length]
+
+
+SEEDS = {"header": header_seeds, "bitmap": bitmap_seeds, "check": check_seeds, "options": option_seeds, "faults": fault_seeds}
 
 
 def main():
