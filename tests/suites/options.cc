@@ -4,6 +4,7 @@
  * ubd_setup_common(). Each word is copied to memory of just its size, so that
  * a sanitizer sees a byte read beyond it.
  */
+#include "../../drivers/ubd/core/options.hh"
 #include "fake.hh"
 
 using namespace ubd;
@@ -305,6 +306,41 @@ UBD_CASE(short_buffer_for_the_reason)
 	}
 }
 
+// Names in messages have nothing that a terminal obeys.
+UBD_CASE(shown_names)
+{
+	static constexpr struct {
+		const char *path, *shown;
+	} table[] = {
+		{ "/a b\xc3\xa4\xe2\x82\xac~", "/a b\xc3\xa4\xe2\x82\xac~" },
+		{ "/\033[2J\n<0>\x7f\t", "/?[2J?<0>??" },
+		{ "/\xc2\x9b"
+		  "2J\xc2\x80\xc2\xa0\xc2",
+		  "/??2J??\xc2\xa0\xc2" },
+	};
+	char shown[UBD_SHOWN_MAX];
+	for (auto &t : table) {
+		shorten_path(t.path, shown);
+		CHECK(same(shown, t.shown));
+	}
+	// What comes from the command line, too; the path itself is left as it is.
+	Parsed p;
+	CHECK_EQ(p.parse("ubd0=/a\033b,/c\nd"), UBD_OPTION_DEVICE);
+	CHECK(same(p.o->path, "/a\033b") && same(p.o->shown, "/a?b"));
+	CHECK(same(p.o->backing, "/c\nd") && same(p.o->backing_shown, "/c?d"));
+	// Shortened between the two bytes, or not.
+	char path[600];
+	for (u32 n = 0; n < 300; n++) {
+		for (u32 i = 0; i < 500; i++)
+			path[i] = static_cast<char>((i + n) % 2 ? 0x9b : 0xc2);
+		path[n + 199] = '\0';
+		shorten_path(path, shown);
+		CHECK_EQ(__builtin_strlen(shown), 199);
+		for (u32 i = 0; shown[i]; i++)
+			CHECK(static_cast<u8>(shown[i]) != 0xc2 || static_cast<u8>(shown[i + 1]) != 0x9b);
+	}
+}
+
 UBD_CASE(disk_names)
 {
 	struct {
@@ -338,6 +374,7 @@ const ubd_test_case ubd_suite_options[] = {
 	UBD_ENTRY(lengths_of_fields),
 	UBD_ENTRY(long_words_of_others),
 	UBD_ENTRY(short_buffer_for_the_reason),
+	UBD_ENTRY(shown_names),
 	UBD_ENTRY(disk_names),
 	{ nullptr, nullptr },
 };

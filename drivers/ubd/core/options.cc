@@ -179,6 +179,25 @@ ubd_option_kind parse(Text t, ubd_option_state &state, ubd_options &o, const Why
 
 } // namespace
 
+namespace
+{
+
+// What a terminal would obey: a name may be from a header that anybody wrote.
+// U+0080 to U+009F are such, too: two bytes in UTF-8.
+void hide_controls(char *text)
+{
+	for (char *c = text; *c; c++) {
+		const u8 first = static_cast<u8>(c[0]), second = static_cast<u8>(c[1]);
+		if (first < 0x20 || first == 0x7f) {
+			c[0] = '?';
+		} else if (first == 0xc2 && second >= 0x80 && second < 0xa0) {
+			c[0] = c[1] = '?';
+		}
+	}
+}
+
+} // namespace
+
 // A record of the kernel's log ends at about 1000 bytes, and the reason stands
 // behind the name.
 void shorten_path(const char *path, char *to)
@@ -189,6 +208,7 @@ void shorten_path(const char *path, char *to)
 		ubd_k_snprintf(to, UBD_SHOWN_MAX, "%s", path);
 	else
 		ubd_k_snprintf(to, UBD_SHOWN_MAX, "%.*s...%s", static_cast<int>(head), path, path + n - tail);
+	hide_controls(to);
 }
 
 } // namespace ubd

@@ -18,8 +18,8 @@
 namespace ubd
 {
 
-// A path for messages: its beginning and end, if it is long. `to` has room for
-// UBD_SHOWN_MAX.
+// A path for messages: its beginning and end, if it is long, and question marks
+// for control characters. `to` has room for UBD_SHOWN_MAX.
 void shorten_path(const char *path, char *to);
 
 } // namespace ubd

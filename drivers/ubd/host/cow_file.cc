@@ -422,10 +422,11 @@ Error CowFile::find_backing(const OpenRequest &r)
 	int n = ubd_k_snprintf(path.get(), UBD_PATH_MAX, "%s/%s", directory.get(), header_.backing);
 	if (n < UBD_PATH_MAX && !stat_path(path.get(), st)) {
 		ubd_k_snprintf(backing_path_, sizeof(backing_path_), "%s", path.get());
+		shorten_path(header_.backing, backing_shown_);
 		ubd_k_log(UBD_LOG_INFO, false,
-			  "%s: %s: its backing file %.200s is not in the directory that UML was "
+			  "%s: %s: its backing file %s is not in the directory that UML was "
 			  "started in; taken from the COW file's own\n",
-			  r.disk, r.shown, header_.backing);
+			  r.disk, r.shown, backing_shown_);
 	}
 	return no_error;
 }
