@@ -677,13 +677,14 @@ int vectors(const char *device, u64 rounds)
 }
 
 /*
- * storm DEVICE MARKS JOURNAL SEED OPERATIONS FIRST
+ * storm DEVICE MARKS JOURNAL SEED OPERATIONS FIRST [through]
  * Eight threads write, make zeros, discard and flush on a disk of 64 MiB, each
  * one operation at a time, at overlapping places: some of few, which are soon
  * allocated, and some that move on over the disk, so that there are always
  * sectors that nobody touched before. Each write is of a record of its own, from
  * FIRST on. When an operation has made something durable, a mark says so in the
- * file MARKS ("-": none): the moment at which that was known. In the end all goes to the file
+ * file MARKS ("-": none): the moment at which that was known. `through`: the disk
+ * is write-through, so each but a discard does. In the end all goes to the file
  * JOURNAL, with moments that count what began and what ended.
  *
  * Buffers are not touched while they are written from. An operation that fails
@@ -691,10 +692,10 @@ int vectors(const char *device, u64 rounds)
  */
 class Storm {
 public:
-	Storm(const char *device, const char *marks, u64 seed, u64 operations, u64 first)
+	Storm(const char *device, const char *marks, u64 seed, u64 operations, u64 first, bool through)
 		: fd_(open_or_die(device, O_RDWR | O_DIRECT)),
 		  marks_(strcmp(marks, "-") ? open_or_die(marks, O_WRONLY) : -1), seed_(seed), operations_(operations),
-		  next_record_(first)
+		  through_(through), next_record_(first)
 	{
 	}
 
@@ -772,8 +773,13 @@ private:
 		a.ok = carry_out(w, a);
 		a.end = moment_++;
 		w.acts.push_back(a);
-		if (a.ok && (a.kind == fua || a.kind == flush))
+		if (a.ok && is_durable(a))
 			mark();
+	}
+
+	bool is_durable(const Act &a) const
+	{
+		return a.kind == fua || a.kind == flush || (through_ && a.kind != discard);
 	}
 
 	bool carry_out(Worker &w, const Act &a)
@@ -813,7 +819,9 @@ private:
 		fprintf(f, "threads %llu\n", static_cast<unsigned long long>(thread_count));
 		for (const Worker &w : worker_)
 			for (const Act &a : w.acts) {
-				const u64 fields[] = { a.record, a.sector, a.count, a.begin, a.end, a.ok };
+				const u64 fields[] = {
+					a.record, a.sector, a.count, a.begin, a.end, a.ok, is_durable(a)
+				};
 				fputs(names[a.kind], f);
 				for (u64 n : fields)
 					fprintf(f, " %llu", static_cast<unsigned long long>(n));
@@ -830,6 +838,7 @@ private:
 
 	const int fd_, marks_;
 	const u64 seed_, operations_;
+	const bool through_;
 	std::atomic<u64> next_record_, moment_{ 1 }, done_{ 0 };
 	Worker worker_[thread_count];
 };
@@ -1230,8 +1239,9 @@ int run(int argc, char **argv)
 		return model(argc - 2, argv + 2);
 	if (verb == "no-uring" && argc >= 4)
 		return without_uring(static_cast<u32>(number(argv[2])), argv + 3);
-	if (verb == "storm" && argc == 8)
-		return Storm(argv[2], argv[3], number(argv[5]), number(argv[6]), number(argv[7])).run(argv[4]);
+	if (verb == "storm" && (argc == 8 || (argc == 9 && !strcmp(argv[8], "through"))))
+		return Storm(argv[2], argv[3], number(argv[5]), number(argv[6]), number(argv[7]), argc == 9)
+			.run(argv[4]);
 	if (verb == "power" && argc == 3)
 		return power(argv[2]);
 	wrong("unknown command: " + verb);

@@ -226,17 +226,12 @@ void FaultEngine::shorten(Completion &c)
 		c.result = (c.result / 2 + UBD_SECTOR_SIZE - 1) & ~(UBD_SECTOR_SIZE - 1);
 }
 
-void FaultEngine::pass_on(Chunk &chunk)
-{
-	recorder_.handed(chunk);
-	inner_.prepare(chunk);
-}
-
 void FaultEngine::prepare(Chunk &chunk)
 {
+	recorder_.handed(chunk);
 	const FaultRule *rule = hit(false, chunk.op);
 	if (!rule)
-		return pass_on(chunk);
+		return inner_.prepare(chunk);
 	if (rule->effect == FaultRule::Effect::drop)
 		return dropped_.push(chunk);
 	if (rule->delay_ms)
@@ -244,7 +239,7 @@ void FaultEngine::prepare(Chunk &chunk)
 	if (rule->effect == FaultRule::Effect::fail)
 		return came(chunk, -rule->error);
 	chunk.cut = rule->effect == FaultRule::Effect::cut && moves_data(chunk.op);
-	pass_on(chunk);
+	inner_.prepare(chunk);
 }
 
 Error FaultEngine::submit()
@@ -281,7 +276,6 @@ bool FaultEngine::collect()
 	while (u32 n = inner_.reap(c, sizeof(c) / sizeof(c[0]))) {
 		any = true;
 		for (u32 i = 0; i < n; i++) {
-			recorder_.completed(*c[i].chunk, c[i].result);
 			shorten(c[i]);
 			came(*c[i].chunk, c[i].result);
 		}
@@ -333,6 +327,7 @@ u32 FaultEngine::reap(Completion *to, u32 max)
 	u32 n = 0;
 	while (n < max && !ready_.empty()) {
 		Chunk &chunk = ready_.pop();
+		recorder_.completed(chunk, chunk.injected);
 		to[n++] = Completion{ &chunk, chunk.injected };
 	}
 	return n;

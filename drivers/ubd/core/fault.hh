@@ -31,7 +31,7 @@
  * Reading gives the rules, each with how many of the operations that it saw it
  * has hit, and how many are held back.
  *
- * What the host is asked for, and what it answered, can be recorded: record.hh.
+ * What passes here, and what came of it, can be recorded: record.hh.
  *
  * All calls under the queue lock, as for any engine.
  */
@@ -133,7 +133,6 @@ private:
 		u64 due; // never, while the host has it
 	};
 
-	void pass_on(Chunk &chunk);
 	const FaultRule *hit(bool submitting, HostOp op);
 	bool strikes(Armed &a);
 	Late *find(const Chunk &chunk);

@@ -23,6 +23,12 @@ bool parse_number(const char *word, size_t n, u64 &out)
 	return n && n < 20; // what is longer may not fit
 }
 
+// Nobody else has it until the chunk comes back.
+u64 number_of(const Chunk &chunk)
+{
+	return reinterpret_cast<u64>(&chunk);
+}
+
 } // namespace
 
 Error RecordCommand::parse(const char *text, size_t bytes, RecordCommand &out)
@@ -70,14 +76,13 @@ Error Recorder::obey(const RecordCommand &c, void *&memory)
 
 Error Recorder::start(u64 room, void *&memory)
 {
-	if (with_host_)
+	if (with_engine_)
 		return Error{ errno_busy };
 	u8 *const former = memory_;
 	memory_ = static_cast<u8 *>(memory);
 	memory = former;
 	room_ = room;
 	used_ = sizeof(RecordHead);
-	numbers_ = 0;
 	on_ = true;
 	*head() = RecordHead{ RecordHead::magic_number, used_, 0, false };
 	return no_error;
@@ -107,9 +112,9 @@ u8 *Recorder::append(const RecordEntry &entry)
 	return at + sizeof(entry);
 }
 
-void Recorder::handed(Chunk &chunk)
+void Recorder::handed(const Chunk &chunk)
 {
-	with_host_++;
+	with_engine_++;
 	if (!on_)
 		return;
 	const bool writes = chunk.op == HostOp::write || chunk.op == HostOp::write_sync;
@@ -122,8 +127,7 @@ void Recorder::handed(Chunk &chunk)
 		entry.length = moves_data(chunk.op) ? chunk.iov_bytes().value : chunk.bytes.value;
 	}
 	entry.data = writes ? static_cast<u32>(entry.length) : 0;
-	entry.number = ++numbers_;
-	chunk.injected = static_cast<s32>(numbers_);
+	entry.number = number_of(chunk);
 	u8 *to = append(entry);
 	if (!to || !writes)
 		return;
@@ -135,14 +139,14 @@ void Recorder::handed(Chunk &chunk)
 
 void Recorder::completed(const Chunk &chunk, s32 result)
 {
-	with_host_--;
+	with_engine_--;
 	if (!on_)
 		return;
 	RecordEntry entry{};
 	entry.kind = RecordEntry::completed;
 	entry.op = chunk.op;
 	entry.file = chunk.file;
-	entry.number = static_cast<u64>(chunk.injected);
+	entry.number = number_of(chunk);
 	entry.result = result;
 	append(entry);
 }

@@ -2,9 +2,10 @@
 /*
  * A record of all that a device hands to the host, for a test that wants to know
  * what a crash of the host may leave. Debug builds only (UBD_FAULTS): FaultEngine
- * tells it of each operation that it passes on, before its rules change what
- * core hears of the result. Driven by the file `record` in the device's debugfs
- * directory. One of these is written there, by one write(2):
+ * tells it of each operation that it is given and of each result that it gives
+ * back. So what its rules do is the host's doing, as it is for core. Driven by
+ * the file `record` in the device's debugfs directory. One of these is written
+ * there, by one write(2):
  *
  *	on <bytes>	begins a record, in so much memory, all taken now. EBUSY
  *			while the host is at work: it would begin in the middle
@@ -17,7 +18,7 @@
  *
  *	handed		an operation was given to the engine, which gives it to
  *			the host at once or, if the host is busy, somewhat later
- *	completed	the host is done with it, with that result
+ *	completed	the host is done with it, and core is told of that result
  *	mark		as written
  *
  * What does not fit is not noted, and nothing after it: the head says so, the
@@ -28,9 +29,6 @@
  * uses a record must not: the test's writers write from buffers of their own,
  * by direct I/O, and leave them alone until the write has ended. A commit writes
  * bits from a buffer that is filled again only when the host is done with it.
- *
- * Operations have the numbers 1, 2, ... Until the host is done with it the
- * number is in Chunk::injected, which nobody else needs before.
  *
  * Context: under the queue lock; nothing here allocates.
  */
@@ -54,7 +52,9 @@ struct RecordHead {
 struct RecordEntry {
 	enum Kind : u8 { handed = 1, completed, mark };
 
-	u64 number; // of the operation, or the mark
+	// What completed has that of what was handed over; then another operation
+	// may have it. Or the mark.
+	u64 number;
 	u64 offset; // in the file
 	u64 length; // bytes that the host was asked for
 	s32 result; // of what completed: bytes, or a negative errno
@@ -85,7 +85,7 @@ public:
 	// free, which is a former record's, or nullptr.
 	Error obey(const RecordCommand &c, void *&memory);
 	// The engine was given this one, from now on until completed().
-	void handed(Chunk &chunk);
+	void handed(const Chunk &chunk);
 	void completed(const Chunk &chunk, s32 result);
 	// Copies what the record has from `offset` on, at most `bytes`, to `done`.
 	// errno_busy while it is on.
@@ -101,8 +101,7 @@ private:
 	u8 *memory_ = nullptr; // nullptr: nothing was ever recorded
 	u64 room_ = 0; // bytes
 	u64 used_ = 0;
-	u64 numbers_ = 0; // the last one
-	u32 with_host_ = 0; // operations, whether they are noted or not
+	u32 with_engine_ = 0; // operations, whether they are noted or not
 	bool on_ = false;
 };
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "../../../drivers/ubd/core/policy.hh"
 #include "content.hh"
 #include "disk.hh"
 
@@ -133,7 +134,9 @@ bool Disk::completed(u32 index)
 		return false;
 	}
 	if (call.result < 0) {
-		lost_ = call.completed;
+		// One that is tried again has done nothing.
+		if (judge(call.op, -call.result) == Verdict::fail)
+			lost_ = call.completed;
 		return false;
 	}
 	std::vector<u32> rest;

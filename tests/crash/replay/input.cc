@@ -27,38 +27,6 @@ Stream open_or_refuse(const char *path)
 	return f;
 }
 
-// Adds what an entry says; false if it does not fit to those before.
-bool add(Record &r, const RecordEntry &entry, const u8 *data)
-{
-	const u32 now = static_cast<u32>(r.events.size()) + 1;
-	switch (entry.kind) {
-	case RecordEntry::handed:
-		if (entry.number != r.calls.size() + 1)
-			return false;
-		r.calls.push_back(
-			{ entry.op, entry.file, entry.number, entry.offset, entry.length, data, now, never, 0 });
-		if (entry.data && entry.data != entry.length)
-			return false;
-		break;
-	case RecordEntry::completed: {
-		if (!entry.number || entry.number > r.calls.size())
-			return false;
-		Call &call = r.calls[entry.number - 1];
-		if (call.completed != never || call.op != entry.op)
-			return false;
-		call.completed = now;
-		call.result = entry.result;
-		break;
-	}
-	case RecordEntry::mark:
-		break;
-	default:
-		return false;
-	}
-	r.events.push_back({ entry.kind, static_cast<u32>(entry.number) - 1, entry.number });
-	return true;
-}
-
 Act::Kind kind_of(const char *word)
 {
 	static constexpr const char *names[] = { "write", "fua", "zeroes", "discard", "flush" };
@@ -92,6 +60,30 @@ std::vector<u8> read_file(const char *path)
 	return bytes;
 }
 
+// Adds what an entry says; false if it does not fit to those before.
+bool Record::add(const RecordEntry &entry, const u8 *data)
+{
+	const u32 now = static_cast<u32>(events.size()) + 1;
+	u32 index = static_cast<u32>(calls.size());
+	if (entry.kind == RecordEntry::handed) {
+		if (!under_way_.emplace(entry.number, index).second || (data && entry.data != entry.length))
+			return false;
+		calls.push_back({ entry.op, entry.file, index + 1, entry.offset, entry.length, data, now, never, 0 });
+	} else if (entry.kind == RecordEntry::completed) {
+		const auto found = under_way_.find(entry.number);
+		if (found == under_way_.end() || calls[found->second].op != entry.op)
+			return false;
+		index = found->second;
+		calls[index].completed = now;
+		calls[index].result = entry.result;
+		under_way_.erase(found);
+	} else if (entry.kind != RecordEntry::mark) {
+		return false;
+	}
+	events.push_back({ entry.kind, index, entry.number });
+	return true;
+}
+
 Record::Record(const char *path) : bytes(read_file(path))
 {
 	RecordHead head{};
@@ -108,8 +100,7 @@ Record::Record(const char *path) : bytes(read_file(path))
 		if (bytes.size() - at < sizeof(entry))
 			refuse("%s: its last entry is cut short", path);
 		memcpy(&entry, &bytes[at], sizeof(entry));
-		if (entry.bytes() > bytes.size() - at ||
-		    !add(*this, entry, entry.data ? &bytes[at] + sizeof(entry) : nullptr))
+		if (entry.bytes() > bytes.size() - at || !add(entry, entry.data ? &bytes[at] + sizeof(entry) : nullptr))
 			refuse("%s: the entry at byte %llu makes no sense", path, at);
 		at += entry.bytes();
 	}
@@ -117,7 +108,7 @@ Record::Record(const char *path) : bytes(read_file(path))
 		refuse("%s: has %zu entries, not %llu", path, events.size(), head.entries);
 }
 
-// "threads N", then "KIND RECORD FIRST COUNT BEGIN END OK" for each.
+// "threads N", then "KIND RECORD FIRST COUNT BEGIN END OK DURABLE" for each.
 Journal::Journal(const char *path)
 {
 	Stream f = open_or_refuse(path);
@@ -125,11 +116,12 @@ Journal::Journal(const char *path)
 		refuse("%s: is no journal", path);
 	char word[16];
 	Act a{};
-	int ok;
-	while (fscanf(f.get(), "%15s %llu %llu %llu %u %u %d", word, &a.number, &a.first, &a.count, &a.begin, &a.end,
-		      &ok) == 7) {
+	int ok, durable;
+	while (fscanf(f.get(), "%15s %llu %llu %llu %u %u %d %d", word, &a.number, &a.first, &a.count, &a.begin, &a.end,
+		      &ok, &durable) == 8) {
 		a.kind = kind_of(word);
 		a.ok = ok;
+		a.durable = durable;
 		acts.push_back(a);
 	}
 	if (!feof(f.get()))

@@ -9,6 +9,7 @@
 #define UBD_CRASH_REPLAY_INPUT_HH
 
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "../../../drivers/ubd/core/record.hh"
@@ -21,13 +22,13 @@ namespace ubd::crash
 struct Call {
 	HostOp op;
 	u8 file;
-	u64 number, offset, length;
+	u64 number; // from 1
+	u64 offset, length;
 	const u8 *data; // of a write
 	u32 handed, completed; // entries, from 1; never
 	s32 result;
 
 	bool changes() const { return op != HostOp::read && op != HostOp::sync && op != HostOp::allocate; }
-	bool ended_by(u32 entry) const { return completed <= entry; }
 };
 
 struct Event {
@@ -42,6 +43,11 @@ struct Record {
 	std::vector<Event> events;
 
 	explicit Record(const char *path);
+
+private:
+	bool add(const RecordEntry &entry, const u8 *data);
+
+	std::unordered_map<u64, u32> under_way_; // calls, by what the record names them
 };
 
 // What the writer did.
@@ -50,6 +56,7 @@ struct Act {
 
 	Kind kind;
 	bool ok;
+	bool durable; // when it has ended well
 	u64 number; // of the record that it wrote
 	u64 first, count; // sectors
 	Moment begin, end;

@@ -94,7 +94,7 @@ void Replay::ended(const Act &a)
 	}
 	for_hot(a, [&](u32 hot) {
 		promise_.ended(hot, a.begin, a.end, a.ok && a.kind != Act::discard);
-		if (a.ok && a.kind == Act::fua)
+		if (a.ok && a.durable)
 			promise_.durable(hot, a.begin, a.end);
 	});
 }
