@@ -18,8 +18,8 @@ cd "$top" || exit 1
 soak_root=$top/build/soak
 
 # In this order: so the first minutes have some of each kind.
-steps=(fire.no_memory simulator fuzz crash fire.swap_in_64m fire.by_chance build.module cow.killed_flushed
-	fire.swap_without_slab faults.chance cow.killed_landed cow_model.random_errors fire.parallel_again build.kernel)
+steps=(fire.no_memory simulator fuzz crash fire.swap_in_64m fire.by_chance build.module cow.killed
+	fire.swap_without_slab faults.chance cow_model.random_errors fire.parallel_again build.kernel)
 # Seconds that must be left for a step to be begun, where that is more than one.
 declare -A needs=([build.kernel]=5400)
 simulator_seeds=50000

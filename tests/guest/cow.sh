@@ -262,55 +262,96 @@ test_base_written_to() {
 	[ ! -e a.cow ] || fail 'a COW file was made over it'
 }
 
-# records_killed HOW ROUNDS: a guest that writes records, killed at any moment,
-# again and again; each time the next one finds what the last was told.
-records_killed() {
-	local how=$1
-	local rounds=$2
-	local round
+# Overlays without anything in them, so that each record needs new bits. What they
+# are over has a record in each place: zeros are always wrong.
+new_overlays() {
+	rm -f ./*.cow ./*.ack
+	for name in a b l; do
+		cp $name.base $name.state
+	done
+}
 
-	image base.img 16M >/dev/null
-	for round in $(seq "$rounds"); do
-		rm -f ack up
-		guest_start "r$round" "ubd0=$work/a.cow,$work/base.img" <<-EOF
-			load
-			[ ! -e $work/last ] || "\$tool" records verify /dev/ubda \$(cat $work/last)
-			# Anew, since records count from 1.
-			blkdiscard -z -l 4M /dev/ubda
-			sync /dev/ubda
-			touch $work/up
-			"\$tool" records $how /dev/ubda $work/ack
-		EOF
-		guest_await "r$round" up
-		sleep "0.$((RANDOM % 3))$((RANDOM % 10))"
+# killed_guests ROUNDS SECONDS: guests that write streams of records, each killed
+# at any moment, so many or as long as that; each finds what the last one was
+# told, and writes on. Two processes write and flush (a, b), on another disk one
+# only writes (l: the helper commits for the dead guest), and to a raw disk one
+# writes with FUA (f).
+killed_guests() {
+	local until=$((SECONDS + $2))
+	local round=0
+	local name
+
+	truncate -s 64M base.img landed.img raw.img
+	"$tool" stream new base.img 0 a
+	"$tool" stream new base.img 4 b
+	"$tool" stream new landed.img 0 l
+	"$tool" stream new raw.img 0 f
+	for name in a b l; do
+		cp "$name.state" "$name.base"
+	done
+	base_sum=$(cat base.img landed.img | sha256sum)
+	# The last one finds what the last but one was told.
+	while [ "$round" -le "$1" ] || [ "$SECONDS" -lt "$until" ]; do
+		[ $((round % 2)) != 0 ] || new_overlays
+		rm -f f.up l.up a.up b.up
+		guest_start_bare "r$round" "ubd0=$work/a.cow,$work/base.img" "ubd1=$work/l.cow,$work/landed.img" \
+			"ubd2=$work/raw.img" -- streams "$module" "write=/dev/ubda=0=$work/a" \
+			"write=/dev/ubda=4=$work/b" "land=/dev/ubdb=0=$work/l" "fua=/dev/ubdc=0=$work/f" end
+		for name in a b l f; do
+			guest_await "r$round" $name.up
+		done
+		sleep "0.$((RANDOM % 2))$((RANDOM % 10))$((RANDOM % 10))"
 		kill -KILL "${guest_pid[r$round]}"
 		wait "${guest_pid[r$round]}" 2>/dev/null || true
-		! grep -aq 'guest: FAILED\|tool:' "r$round.log" || fail "round $round: $(grep -a 'tool:\|FAILED' "r$round.log")"
+		! grep -aq 'tool:' "r$round.log" || fail "round $round: $(grep -a 'tool:\|stream ' "r$round.log")"
+		check_complaints "r$round"
 		forget_guest "r$round"
-		# It may have been killed before the first.
-		if [ -s ack ]; then cp ack last; else echo 0 >last; fi
+		grep -a '^stream ' "r$round.log" >>found
 		rm -rf "r$round".*
+		round=$((round + 1))
 	done
-	guest end "ubd0=$work/a.cow" <<-EOF
-		load
-		"\$tool" records verify /dev/ubda \$(cat $work/last)
-		unload
-	EOF
-	echo "$rounds guests killed, the last after $(cat last) records" >figures
+	expect_eq 'content of the backing files' "$(cat base.img landed.img | sha256sum)" "$base_sum"
+	echo $((round - 1)) >rounds
 }
 
-# What was flushed.
-property[killed_flushed]=alone
-limit[killed_flushed]=200
-test_killed_flushed() {
-	records_killed write "${UBD_KILL_ROUNDS:-20}"
+# killed ROUNDS: a guest that begins, or waits for the host's disk, leaves the
+# host's CPUs idle; so there are several at once.
+killed() {
+	local lanes lane
+	local pids=()
+
+	lanes=$(nproc)
+	[ "$lanes" -le 4 ] || lanes=4
+	for lane in $(seq "$lanes"); do
+		(
+			work=$work/lane$lane
+			mkdir "$work"
+			cd "$work" || exit 1
+			trap end_guests EXIT
+			trap 'exit 143' TERM
+			killed_guests $((($1 + lanes - 1) / lanes)) "$soak_seconds"
+		) &
+		pids+=($!)
+		at_end "kill $! 2>/dev/null; wait $!"
+	done
+	for lane in "${pids[@]}"; do
+		wait "$lane" || fail 'a guest was killed, and something is wrong'
+	done
+	awk '{ if (FILENAME ~ /rounds$/) rounds += $1; else sum[substr($2, length($2) - 1, 1)] += $3 }
+		END { printf "%d guests killed, after %d flushed, %d FUA and %d landed records\n",
+			rounds, sum["a"] + sum["b"], sum["f"], sum["l"] }' lane*/found lane*/rounds >figures
 }
 
-# What only landed: the helper commits for the dead guest.
-property[killed_landed]=alone
-limit[killed_landed]=200
-test_killed_landed() {
-	records_killed land "${UBD_KILL_ROUNDS:-20}"
+property[killed]=alone
+limit[killed]=$((300 + soak_seconds))
+test_killed() {
+	killed "${UBD_KILL_ROUNDS:-100}"
+}
+
+property[killed_long]='alone full'
+limit[killed_long]=900
+test_killed_long() {
+	killed 400
 }
 
 # No space on the host: the write fails, the old content stays, all else goes on.

@@ -156,18 +156,30 @@ write_init() {
 
 # guest_start NAME WORD...: the guest's script comes from stdin.
 guest_start() {
+	mkdir -p "$work/$1.mnt"
+	cat >"$work/$1.sh"
+	write_init "$1"
+	launch "$@"
+}
+
+# guest_start_bare NAME WORD... -- ARGUMENT...: a guest without a shell, whose
+# first process is the tool with these arguments.
+guest_start_bare() {
+	ln -sf "$tool" "$work/$1.init"
+	launch "$@"
+}
+
+# launch NAME WORD...
+launch() {
 	local name=$1
 	local sockets
 
 	shift
-	mkdir -p "$work/$name.mnt"
-	cat >"$work/$name.sh"
-	write_init "$name"
 	sockets=$(mktemp -d "${TMPDIR:-/tmp}/ubd-test.XXXXXX")
 	chmod 777 "$sockets"
 	guest_directory[$name]=$sockets
-	"${launcher[@]}" "$kernel" "mem=$mem" "$@" root=/dev/root rootfstype=hostfs rootflags=/ rw \
-		"init=$work/$name.init" con=null con0=fd:0,fd:1 loglevel=7 "uml_dir=$sockets" "umid=$name" \
+	"${launcher[@]}" "$kernel" "mem=$mem" root=/dev/root rootfstype=hostfs rootflags=/ rw \
+		"init=$work/$name.init" con=null con0=fd:0,fd:1 loglevel=7 "uml_dir=$sockets" "umid=$name" "$@" \
 		</dev/null >"$work/$name.log" 2>&1 &
 	guest_pid[$name]=$!
 }

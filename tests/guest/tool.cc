@@ -32,6 +32,7 @@
 #include <linux/seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -163,6 +164,173 @@ int verify_records(const char *device, u64 acked)
 	printf("records: %llu durable, newest found %llu\n", static_cast<unsigned long long>(acked),
 	       static_cast<unsigned long long>(newest));
 	return 0;
+}
+
+/*
+ * A stream of records goes on from guest to guest: each finds what the ones
+ * before it left, and writes on. Its slots lie PLACE MiB from the device's
+ * beginning, every other one 32 MiB behind that, so that two blocks of a COW
+ * file's bitmap get bits from it. On the host,
+ *	NAME.state	has what was found last: of which record each sector is
+ *	NAME.ack	has the number of the last record that was acknowledged
+ *	NAME.up		is made before the first record of each guest
+ */
+class Stream {
+public:
+	Stream(const char *path, int flags, u64 place_mib, const std::string &name)
+		: fd_(open_or_die(path, flags)), place_(place_mib << 20), name_(name), b_(aligned(record_bytes))
+	{
+	}
+	void make();
+	u64 find();
+	void note();
+	[[noreturn]] void write(const std::string &how);
+
+private:
+	static constexpr u64 slots = 256;
+	static constexpr u64 sectors = slots * record_sectors;
+
+	off_t at(u64 record) const
+	{
+		const u64 slot = record % slots;
+		return static_cast<off_t>(place_ + slot % 2 * (32 << 20) + slot / 2 * record_bytes);
+	}
+	void make_record(u64 n)
+	{
+		for (u64 s = 0; s < record_sectors; s++)
+			make_sector(b_.get() + s * sector_bytes, n, s);
+	}
+	u64 least(u64 slot, u64 sector) const;
+
+	const int fd_;
+	const u64 place_;
+	const std::string name_;
+	Buffer b_;
+	u64 acked_ = 0;
+	u64 next_ = 0; // the first that is this guest's
+	std::vector<u64> found_;
+};
+
+// A file with a record in each slot, so that there are no zeros.
+void Stream::make()
+{
+	next_ = slots;
+	for (u64 n = 0; n < slots; n++) {
+		make_record(n + slots);
+		if (pwrite(fd_, b_.get(), record_bytes, at(n)) != static_cast<ssize_t>(record_bytes))
+			die(name_);
+		found_.insert(found_.end(), record_sectors, n + slots);
+		next_++;
+	}
+}
+
+// What was written over by a record that was acknowledged may have that content,
+// or one that came later.
+u64 Stream::least(u64 slot, u64 sector) const
+{
+	const u64 before = found_[slot * record_sectors + sector];
+	const u64 last = acked_ < slot ? 0 : acked_ - (acked_ - slot) % slots;
+	return last < next_ ? before : std::max(before, last);
+}
+
+// Returns how many sectors are wrong, and says it.
+u64 Stream::find()
+{
+	std::vector<u64> state(1 + sectors);
+	const size_t bytes = state.size() * sizeof(u64);
+	const int fd = open_or_die((name_ + ".state").c_str(), O_RDONLY);
+	if (read(fd, state.data(), bytes) != static_cast<ssize_t>(bytes))
+		die(name_ + ".state");
+	close(fd);
+	next_ = state[0];
+	found_.assign(state.begin() + 1, state.end());
+	char text[32] = "0";
+	const int ack = open((name_ + ".ack").c_str(), O_RDONLY | O_CLOEXEC);
+	if (ack >= 0 && read(ack, text, sizeof(text) - 1) < 0)
+		die(name_ + ".ack");
+	close(ack);
+	acked_ = strtoull(text, nullptr, 10);
+
+	u64 lost = 0, foreign = 0, newest = 0;
+	Buffer want = aligned(sector_bytes);
+	for (u64 slot = 0; slot < slots; slot++) {
+		if (pread(fd_, b_.get(), record_bytes, at(slot)) != static_cast<ssize_t>(record_bytes))
+			die(name_);
+		for (u64 s = 0; s < record_sectors; s++) {
+			const u8 *p = b_.get() + s * sector_bytes;
+			const u64 record = *reinterpret_cast<const u64 *>(p);
+			u64 &found = found_[slot * record_sectors + s];
+			make_sector(want.get(), record, s);
+			if (memcmp(p, want.get(), sector_bytes) || record % slots != slot)
+				foreign++;
+			else if (record < least(slot, s))
+				lost++;
+			else
+				newest = std::max(newest, found = record);
+		}
+	}
+	const u64 acked = acked_ < next_ ? 0 : acked_ - next_ + 1;
+	printf("stream %s: %llu records acknowledged, newest %llu; sectors: %llu lost, %llu foreign\n", name_.c_str(),
+	       static_cast<unsigned long long>(acked), static_cast<unsigned long long>(newest),
+	       static_cast<unsigned long long>(lost), static_cast<unsigned long long>(foreign));
+	fflush(stdout);
+	next_ = std::max({ next_, newest + 1, acked_ + 1 });
+	return lost + foreign;
+}
+
+// Whole, or as it was: the guest may be killed meanwhile. What was acknowledged
+// up to now is in it.
+void Stream::note()
+{
+	std::vector<u64> state{ next_ };
+	state.insert(state.end(), found_.begin(), found_.end());
+	const size_t bytes = state.size() * sizeof(u64);
+	const std::string to = name_ + ".state", by = to + ".new";
+	const int fd = open_or_die(by.c_str(), O_WRONLY | O_CREAT | O_TRUNC);
+	if (::write(fd, state.data(), bytes) != static_cast<ssize_t>(bytes) || close(fd) ||
+	    rename(by.c_str(), to.c_str()))
+		die(to);
+}
+
+void Stream::write(const std::string &how)
+{
+	const int ack = open_or_die((name_ + ".ack").c_str(), O_WRONLY | O_CREAT);
+	close(open_or_die((name_ + ".up").c_str(), O_WRONLY | O_CREAT));
+	iovec v{ b_.get(), record_bytes };
+	for (u64 n = next_;; n++) {
+		make_record(n);
+		if (pwritev2(fd_, &v, 1, at(n), how == "fua" ? RWF_DSYNC : 0) != static_cast<ssize_t>(record_bytes))
+			die(name_);
+		if (how == "write" && fdatasync(fd_))
+			die(name_ + ": fdatasync");
+		const std::string text = std::to_string(n) + "\n";
+		if (pwrite(ack, text.data(), text.size(), 0) < 0)
+			die(name_ + ".ack");
+		if (how == "land")
+			usleep(500); // so that others get the CPU
+	}
+}
+
+/*
+ * stream new|find|write|fua|land FILE PLACE NAME
+ * new: makes it; find: says what is wrong, on the host; or finds it and writes
+ * on: with fdatasync, with FUA, or with neither.
+ */
+int stream(const std::string &how, const char *path, u64 place_mib, const char *name)
+{
+	const bool finding = how == "find";
+	Stream s(path, finding ? O_RDONLY : how == "new" ? O_RDWR : O_RDWR | O_DIRECT, place_mib, name);
+	if (how == "new") {
+		s.make();
+		s.note();
+		return 0;
+	}
+	if (s.find())
+		return 1;
+	if (finding)
+		return 0;
+	s.note();
+	s.write(how);
 }
 
 constexpr size_t page_bytes = 4096;
@@ -1196,6 +1364,46 @@ int power(const std::string &how)
 	return n ? 1 : 0;
 }
 
+// HOW=FILE=PLACE=NAME
+int stream_of(const std::string &word)
+{
+	std::vector<std::string> parts{ "" };
+	for (char c : word) {
+		if (c == '=')
+			parts.emplace_back();
+		else
+			parts.back() += c;
+	}
+	if (parts.size() != 4)
+		wrong(word + " is no stream");
+	return stream(parts[0], parts[1].c_str(), number(parts[2].c_str()), parts[3].c_str());
+}
+
+/*
+ * streams MODULE|- HOW=FILE=PLACE=NAME... end
+ * As the first process of a guest, which is there much sooner without a shell:
+ * loads the module, and is a process for each of these streams. (Behind the end
+ * come words of UML's.)
+ */
+int streams(const char *module, int count, char **words)
+{
+	if (mount("devtmpfs", "/dev", "devtmpfs", 0, nullptr))
+		die("/dev");
+	if (strcmp(module, "-") && syscall(SYS_finit_module, open_or_die(module, O_RDONLY), "", 0))
+		die(module);
+	for (int i = 0; i < count && strcmp(words[i], "end"); i++) {
+		const pid_t child = fork();
+		if (child < 0)
+			die("fork");
+		if (!child)
+			exit(stream_of(words[i]));
+	}
+	// They go on for ever, unless something is wrong.
+	wait(nullptr);
+	fprintf(stderr, "tool: a stream has ended\n");
+	return power("off");
+}
+
 int run(int argc, char **argv)
 {
 	std::string verb = argc > 1 ? argv[1] : "";
@@ -1203,6 +1411,10 @@ int run(int argc, char **argv)
 		return write_records(argv[3], argv[4], argc > 5 ? number(argv[5]) : ~0ull, !strcmp(argv[2], "write"));
 	if (verb == "records" && argc == 5 && !strcmp(argv[2], "verify"))
 		return verify_records(argv[3], number(argv[4]));
+	if (verb == "stream" && argc == 6)
+		return stream(argv[2], argv[3], number(argv[4]), argv[5]);
+	if (verb == "streams" && argc >= 4)
+		return streams(argv[2], argc - 3, argv + 3);
 	if (verb == "hog" && argc == 4)
 		return hog(number(argv[2]), number(argv[3]));
 	if (verb == "hogs" && argc == 5)
