@@ -337,6 +337,8 @@ tell_holders() {
 
 # What a test has to undo when it ends, in whatever way; the last comes first.
 undo_list=()
+# What keeps guests from ending, and is to be undone before they are ended.
+release_list=()
 # Files whose holders are of interest when a test fails.
 tell_about=()
 at_end() {
@@ -354,6 +356,9 @@ end_test() {
 			tell_holders "$undo"
 		done
 	fi
+	for undo in "${release_list[@]}"; do
+		eval "$undo" || true
+	done
 	end_guests
 	end_leftovers
 	for undo in "${undo_list[@]}"; do

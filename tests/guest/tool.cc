@@ -304,17 +304,18 @@ void Stream::write(const std::string &how)
 		if (how == "write" && fdatasync(fd_))
 			die(name_ + ": fdatasync");
 		const std::string text = std::to_string(n) + "\n";
-		if (pwrite(ack, text.data(), text.size(), 0) < 0)
+		if (how != "try" && pwrite(ack, text.data(), text.size(), 0) < 0)
 			die(name_ + ".ack");
-		if (how == "land")
+		if (how == "land" || how == "try")
 			usleep(500); // so that others get the CPU
 	}
 }
 
 /*
- * stream new|find|write|fua|land FILE PLACE NAME
+ * stream new|find|write|fua|land|try FILE PLACE NAME
  * new: makes it; find: says what is wrong, on the host; or finds it and writes
- * on: with fdatasync, with FUA, or with neither.
+ * on: with fdatasync, with FUA, or with neither. Who only tries acknowledges
+ * nothing.
  */
 int stream(const std::string &how, const char *path, u64 place_mib, const char *name)
 {
@@ -1380,16 +1381,19 @@ int stream_of(const std::string &word)
 }
 
 /*
- * streams MODULE|- HOW=FILE=PLACE=NAME... end
+ * streams MODULE[:PARAMETER]|- HOW=FILE=PLACE=NAME... end
  * As the first process of a guest, which is there much sooner without a shell:
  * loads the module, and is a process for each of these streams. (Behind the end
  * come words of UML's.)
  */
-int streams(const char *module, int count, char **words)
+int streams(const std::string &module, int count, char **words)
 {
 	if (mount("devtmpfs", "/dev", "devtmpfs", 0, nullptr))
 		die("/dev");
-	if (strcmp(module, "-") && syscall(SYS_finit_module, open_or_die(module, O_RDONLY), "", 0))
+	const size_t colon = module.find(':');
+	const std::string path = module.substr(0, colon);
+	const std::string parameter = colon == std::string::npos ? "" : module.substr(colon + 1);
+	if (module != "-" && syscall(SYS_finit_module, open_or_die(path.c_str(), O_RDONLY), parameter.c_str(), 0))
 		die(module);
 	for (int i = 0; i < count && strcmp(words[i], "end"); i++) {
 		const pid_t child = fork();

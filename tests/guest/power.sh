@@ -1,0 +1,143 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# The host's power fails, or its disk stops answering: guests and ubd-cow on a
+# file system of the test's own (forgetful.cc), which loses what was not made
+# durable, and on which an fdatasync may hang.
+. "$(dirname "$0")/lib.sh"
+
+forgetful=$test_root/forgetful
+ubd_cow=${UBD_COW:-$top/build/ubd-cow}
+
+build_forgetful() {
+	[ -e /usr/include/fuse3/fuse_lowlevel.h ] || skip "libfuse3 is not installed here (libfuse3-dev)"
+	if [ ! -e "$forgetful" ] || [ "$guest_dir/forgetful.cc" -nt "$forgetful" ]; then
+		g++ -std=c++20 -O2 -Wall -Wextra -I/usr/include/fuse3 -o "$forgetful.$$" "$guest_dir/forgetful.cc" \
+			-lfuse3 && mv "$forgetful.$$" "$forgetful"
+	fi
+}
+
+# What is in $work/disk is durable, and seen at $mnt while there is power.
+make_disk() {
+	build_forgetful
+	mnt=$work/mnt
+	mkdir disk mnt
+}
+
+# power_on [SEED]: see forgetful.cc
+power_on() {
+	local until=$((SECONDS + patience))
+	local ended=0
+
+	"$forgetful" "$work/disk" "$mnt" "${1:-0}" >>power.log 2>&1 &
+	disk_pid=$!
+	release_list=("kill $disk_pid 2>/dev/null; wait $disk_pid")
+	until [ -e "$mnt/.power" ]; do
+		if ! kill -0 "$disk_pid" 2>/dev/null; then
+			wait "$disk_pid" || ended=$?
+			[ "$ended" != 77 ] || skip "FUSE cannot be mounted here: $(tail -n 1 power.log)"
+			fail "the file system ended with $ended: $(tail -n 1 power.log)"
+		fi
+		[ "$SECONDS" -lt "$until" ] || fail 'the file system is not there'
+		sleep 0.01
+	done
+}
+
+# What still waits for it ends with it. What was not durable is lost.
+unplug() {
+	kill "$disk_pid" 2>/dev/null || true
+	wait "$disk_pid" || fail "the file system ended with $?: $(tail -n 1 power.log)"
+	release_list=()
+}
+
+tell_disk() {
+	echo "$1" >"$mnt/.power"
+}
+
+# disk_has WORD: a number from the disk's report
+disk_has() {
+	awk -v word="$1" '$1 == word { print $2 }' "$mnt/.power"
+}
+
+# power_fails GUEST: first the power, then the guest, which sees nothing of it.
+power_fails() {
+	tell_disk off
+	kill -KILL "${guest_pid[$1]}"
+	kill "$disk_pid"
+	wait "${guest_pid[$1]}" 2>/dev/null || true
+	forget_guest "$1"
+	unplug
+}
+
+# await_streams GUEST NAME...: until they write
+await_streams() {
+	local name
+
+	for name in "${@:2}"; do
+		guest_await "$1" "$name.up"
+	done
+}
+
+# said_of_streams GUEST: nothing is wrong, and what they found is kept
+said_of_streams() {
+	! grep -aq 'tool:' "$1.log" || fail "guest $1: $(grep -a 'tool:\|stream ' "$1.log")"
+	check_complaints "$1"
+	grep -a '^stream ' "$1.log" >>found
+	rm -rf "$1".*
+}
+
+# Guests that write streams of records, until the power fails at any moment: the
+# next one finds all that was flushed, and nothing that was never written. On a
+# COW file two processes write and flush (a, b), while one writes only (t), as on
+# another COW file, whose bits are committed all the same (u); on a raw disk one
+# flushes (w), one writes with FUA (f). Every other time the COW files are to be
+# made first; every other time some of what is not durable is there nevertheless.
+power_fails_often() {
+	local round name seed
+
+	make_disk
+	truncate -s 64M disk/base.img disk/raw.img
+	"$tool" stream new disk/base.img 0 a
+	"$tool" stream new disk/base.img 4 b
+	"$tool" stream new disk/base.img 8 t
+	"$tool" stream new disk/base.img 12 u
+	"$tool" stream new disk/raw.img 0 w
+	"$tool" stream new disk/raw.img 4 f
+	for name in a b t u; do
+		cp $name.state $name.base
+	done
+	for round in $(seq 0 "$1"); do
+		if [ $((round % 4 / 2)) = 0 ]; then
+			rm -f disk/*.cow a.ack b.ack
+			for name in a b t u; do
+				cp $name.base $name.state
+			done
+		fi
+		rm -f ./*.up
+		seed=$((round % 2 * (RANDOM + 1)))
+		power_on $seed
+		for name in "$mnt"/*.cow; do
+			[ ! -e "$name" ] || "$ubd_cow" check "$name"
+		done
+		guest_start_bare "r$round" "ubd0=$mnt/a.cow,$mnt/base.img" "ubd1=$mnt/raw.img" \
+			"ubd2=$mnt/u.cow,$mnt/base.img" -- streams "$module:commit_ms=30" \
+			"write=/dev/ubda=0=$work/a" "write=/dev/ubda=4=$work/b" "try=/dev/ubda=8=$work/t" \
+			"try=/dev/ubdc=12=$work/u" "write=/dev/ubdb=0=$work/w" "fua=/dev/ubdb=4=$work/f" end
+		await_streams "r$round" a b t u w f
+		sleep "0.$((RANDOM % 2))$((RANDOM % 10))$((RANDOM % 10))"
+		power_fails "r$round"
+		said_of_streams "r$round"
+	done
+	awk -v rounds="$1" '/^power failed/ { lost += $6; all += $8 }
+		/^stream/ { sum[substr($2, length($2) - 1, 1)] += $3 }
+		END { printf "power failed %d times, after %d flushed and %d FUA records; %d of %d unsynced sectors lost\n",
+			rounds, sum["a"] + sum["b"] + sum["w"], sum["f"], lost, all
+			exit !lost }' power.log found >figures || fail 'nothing was lost: this was no test'
+}
+
+limit[records]=240
+test_records() {
+	power_fails_often "${UBD_KILL_ROUNDS:-10}"
+}
+
+run_tests "$@"
