@@ -445,6 +445,118 @@ test_check_versions() {
 	done
 }
 
+# loop FILE: sets $device, a block device of the host that is this file
+loop() {
+	device=$(losetup -f --show "$1" 2>/dev/null) || skip "the host lets no loop device be made"
+	at_end "losetup -d $device"
+}
+
+# COW file and backing file on block devices.
+test_block_devices() {
+	local cow backing next
+
+	overlay
+	cp -p base.img next.img
+	data next.img 1500 600
+	truncate -s 17M a.cow # devices may be larger than what they hold
+	loop base.img
+	backing=$device
+	loop a.cow
+	cow=$device
+	loop next.img
+	next=$device
+	"$ubd_cow" rebase --trust "$cow" "$backing"
+	touch "$backing" # its node's time says nothing
+	sound "$cow"
+	"$ubd_cow" info --json "$cow" >info.json
+	expect_eq 'backing file' "$(json info.json 'd["backing"]')" "$backing"
+	map_is_true "$cow" want.img
+	diff_is_true "$cow" want.img base.img
+	same_view "$cow"
+	"$ubd_cow" convert "$cow" raw.img
+	cmp raw.img want.img || fail "the raw file is not what was to be seen"
+	"$ubd_cow" convert --backing "$backing" want.img again.cow
+	same_view again.cow
+	"$ubd_cow" create new.cow "$backing"
+	same_view new.cow base.img
+	# They are there already, and nobody asks for a device to be overwritten.
+	ends_with 1 create "$cow" "$backing"
+	says 'is there already'
+	ends_with 1 merge again.cow --into "$next"
+	says 'is there already'
+	"$tool" lock-hold "$cow" held &
+	at_end "kill $! 2>/dev/null"
+	until [ -e held ]; do sleep 0.05; done
+	ends_with 5 merge "$cow"
+	says "is in use by process $!"
+	kill $!
+	"$ubd_cow" rebase "$cow" "$next"
+	same_view "$cow"
+	"$ubd_cow" merge "$cow"
+	cmp "$next" want.img || fail "merged in place it is not what was to be seen"
+	same_view "$cow"
+	sound "$cow"
+	# Too small, as no file is that is to be read only.
+	truncate -s 5M a.cow
+	losetup -c "$cow"
+	ends_with 3 check "$cow"
+	says 'by its bitmap it has sectors up to byte'
+}
+
+# Where the host's file system can share blocks, nothing is copied that need not be.
+test_reflink() {
+	[ "$(id -u)" = 0 ] || skip "only root may mount a file system that can share blocks"
+	truncate -s 1G fs.img
+	mkfs.xfs -q -m reflink=1 fs.img || skip "no XFS can be made that shares blocks (mkfs.xfs -m reflink=1)"
+	mkdir fs
+	unshare -m mount -o loop fs.img fs 2>/dev/null || skip "the host mounts no XFS on a loop device"
+	cat >steps <<-'EOF'
+		set -e
+		mount -o loop fs.img fs
+		cd fs
+		# shared FILE: MiB of it that another file has too
+		shared() {
+			filefrag -v "$1" | awk '/shared/ { n += $6 } END { print int(n / 256) }'
+		}
+		# at_least FILE MIB
+		at_least() {
+			[ "$(shared "$1")" -ge "$2" ] || { echo "$1 shares $(shared "$1") MiB, not $2"; exit 1; }
+			echo "$1 shares $(shared "$1") MiB"
+		}
+		dd if=/dev/urandom of=base.img bs=1M count=128 status=none
+		cp --reflink=never base.img want.img
+		# Everywhere a little, and one long run.
+		for at in $(seq 2 32 32767); do echo "$at"; done | while read -r at; do
+			head -c 4096 /dev/urandom | dd of=want.img bs=4K seek="$at" conv=notrunc status=none
+		done
+		dd if=/dev/urandom of=want.img bs=1M seek=50 count=8 conv=notrunc status=none
+		"$ubd_cow" convert --backing base.img want.img a.cow
+		at_least a.cow 7
+		"$ubd_cow" merge a.cow --into new.img
+		cmp new.img want.img
+		at_least new.img 115
+		"$ubd_cow" convert a.cow raw.img
+		cmp raw.img want.img
+		at_least raw.img 115
+		"$ubd_cow" convert raw.img again.img
+		cmp again.img want.img
+		at_least again.img 127
+		"$ubd_cow" convert a.cow a.qcow2
+		qemu-img compare -q -f raw -F qcow2 want.img a.qcow2
+		"$ubd_cow" merge a.cow
+		cmp base.img want.img
+		at_least base.img 120
+		# A hole of the COW file, over data.
+		"$ubd_cow" create hole.cow base.img
+		printf '\377' | dd of=hole.cow bs=1 seek=8192 conv=notrunc status=none
+		"$ubd_cow" merge hole.cow --into hole.img
+		cmp -n 4096 hole.img /dev/zero
+		cmp -i 4096 hole.img want.img
+		at_least hole.img 127
+	EOF
+	ubd_cow=$ubd_cow unshare -m bash "$work/steps" | tee figures || fail "the steps on XFS failed"
+}
+
 # finds STATUS KIND [WORD...]: check of bad.cow finds that one kind, and ends so
 finds() {
 	local status=$1
@@ -706,6 +818,97 @@ test_new_file_killed() {
 	new=new.cow whole=whole.again.cow
 	killed_everywhere whole_or_not convert a.cow new.cow
 	[ "$killed" -ge 6 ] || fail "it was killed only $killed times"
+}
+
+# Where the file system knows no files without a name, a run that is killed leaves
+# its file. The next one removes it, and no other.
+limit[leftovers]=240
+test_leftovers() {
+	local old new whole words
+
+	has_strace
+	small_overlay
+	"$ubd_cow" create whole.cow base.img
+	"$ubd_cow" convert a.cow whole.again.cow
+	gcc -shared -fPIC -o no_tmpfile.so -x c - <<-'EOF'
+		#define _GNU_SOURCE
+		#include <errno.h>
+		#include <fcntl.h>
+		#include <stdarg.h>
+		#include <sys/syscall.h>
+		#include <unistd.h>
+		int open(const char *path, int flags, ...)
+		{
+			va_list list;
+			va_start(list, flags);
+			int mode = va_arg(list, int);
+			va_end(list);
+			if ((flags & O_TMPFILE) == O_TMPFILE) {
+				errno = EOPNOTSUPP;
+				return -1;
+			}
+			return syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+		}
+	EOF
+	export LD_PRELOAD=$work/no_tmpfile.so
+	new=new.cow
+	changing+=,renameat2,unlink
+	next_goes_on() {
+		# Names that are only like it, and what is no file.
+		local others=("$new.new-0123456789abcdeg" "$new.new-0123456789abcdef0" other.cow.new-0123456789abcdef)
+
+		if [ -e "$new" ]; then
+			cmp "$new" "$whole" || fail "$new is there, and not whole"
+			rm "$new"
+		fi
+		touch "${others[@]}"
+		ln -s base.img "$new.new-1111111111111111"
+		mkdir "$new.new-2222222222222222"
+		"$ubd_cow" "${words[@]}" 2>said
+		cmp "$new" "$whole" || fail "the next run made something else"
+		expect_eq 'what is there' "$(ls | grep -c "$new.new-")" 4
+		rm "${others[@]}" "$new.new-1111111111111111"
+		rmdir "$new.new-2222222222222222"
+	}
+	words=(create "$new" base.img) whole=whole.cow
+	killed_everywhere next_goes_on "${words[@]}"
+	[ "$killed" -ge 4 ] || fail "it was killed only $killed times"
+	words=(convert a.cow "$new") whole=whole.again.cow
+	killed_everywhere next_goes_on "${words[@]}"
+	[ "$killed" -ge 6 ] || fail "it was killed only $killed times"
+	new=new.img
+	words=(merge a.cow --into "$new") whole=want.img
+	killed_everywhere next_goes_on "${words[@]}"
+	[ "$killed" -ge 4 ] || fail "it was killed only $killed times"
+	words=(convert a.cow new.qcow2)
+	"$ubd_cow" "${words[@]}"
+	qemu-img compare -q -f raw -F qcow2 want.img new.qcow2
+
+	# Somebody works on it.
+	old=new.cow.new-0123456789abcdef
+	rm -f new.*
+	echo old >$old
+	"$tool" lock-hold $old held &
+	at_end "kill $! 2>/dev/null"
+	until [ -e held ]; do sleep 0.05; done
+	"$ubd_cow" create new.cow base.img
+	[ -e $old ] || fail 'a file that somebody works on was removed'
+	kill $!
+	wait $! || true
+	rm new.cow
+	"$ubd_cow" create new.cow base.img 2>said
+	says "$old: removed, it was left by a run that was killed"
+	[ ! -e $old ] || fail 'what a run had left is still there'
+	# Many at once, of which one makes it.
+	for i in $(seq 20); do
+		rm -f new.cow
+		for _ in 1 2 3 4; do
+			"$ubd_cow" create new.cow base.img &
+		done
+		wait
+		cmp new.cow whole.cow || fail 'two at once made something else'
+		expect_eq 'what is there' "$(ls new.cow*)" new.cow
+	done
 }
 
 # crashed_everywhere EXPECTATION WORD...: the host's power fails at each call of

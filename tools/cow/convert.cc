@@ -179,6 +179,8 @@ void Source::open_qcow2(const ConvertOptions &o)
 
 void make_raw(const File &from, const File &to)
 {
+	if (to.share(from))
+		return;
 	const u64 bytes = from.size();
 	to.truncate(bytes);
 	Progress progress("copying", bytes);

@@ -222,6 +222,18 @@ void File::zero(u64 at, u64 bytes) const
 	}
 }
 
+bool File::share(const File &from) const
+{
+	// With its length: without one the host may stop before the end, and not say so.
+	file_clone_range all{};
+	all.src_fd = from.fd();
+	all.src_length = from.size();
+	if (all.src_length && !ioctl(fd_, FICLONERANGE, &all))
+		return true;
+	truncate(0); // it may have begun
+	return false;
+}
+
 void File::truncate(u64 bytes) const
 {
 	if (retry([&] { return ftruncate(fd_, static_cast<off_t>(bytes)); }))
@@ -285,6 +297,10 @@ bool no_unnamed_files(int number)
 	return number == EOPNOTSUPP || number == EISDIR || number == EINVAL;
 }
 
+// What stands between a file's name and sixteen digits, while it has another one.
+constexpr const char *other_name_mark = ".new-";
+constexpr size_t other_name_digits = 16;
+
 std::string random_name(const std::string &path)
 {
 	u64 random = 0;
@@ -292,19 +308,73 @@ std::string random_name(const std::string &path)
 	if (getrandom(&random, sizeof(random), 0) < 0)
 		random = static_cast<u64>(getpid());
 	std::snprintf(digits, sizeof(digits), "%016llx", random);
-	return path + ".new-" + digits;
+	return path + other_name_mark + digits;
+}
+
+// Tells others that somebody works on it. One byte, and not one that qemu-img, which
+// opens such files too, has a lock on.
+bool lock_other(const File &file)
+{
+	struct flock lock {};
+	lock.l_type = F_WRLCK;
+	lock.l_len = 1;
+	return !fcntl(file.fd(), F_OFD_SETLK, &lock);
+}
+
+// Of a run that was killed: by its name, and nobody works on it.
+void remove_if_left(const std::string &name)
+{
+	const File file(::open(name.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY), name);
+	struct stat st;
+	if (file.fd() < 0 || !S_ISREG(file.stat().st_mode) || !lock_other(file))
+		return;
+	if (!lstat(name.c_str(), &st) && file.is_same(st) && !unlink(name.c_str()))
+		std::fprintf(stderr, "ubd-cow: %s: removed, it was left by a run that was killed\n",
+			     shown(name).c_str());
+}
+
+void remove_leftovers(const std::string &path)
+{
+	const std::string begin = path.substr(path.rfind('/') + 1) + other_name_mark;
+	const std::string directory = directory_of(path);
+	std::vector<std::string> names;
+	DIR *dir = opendir(directory.c_str());
+	while (const dirent *e = dir ? readdir(dir) : nullptr) {
+		const std::string name = e->d_name;
+		if (name.size() == begin.size() + other_name_digits && !name.compare(0, begin.size(), begin) &&
+		    name.find_first_not_of("0123456789abcdef", begin.size()) == std::string::npos)
+			names.push_back(directory + "/" + name);
+	}
+	if (dir)
+		closedir(dir);
+	for (const std::string &name : names)
+		remove_if_left(name);
 }
 
 constexpr int new_file_flags = O_RDWR | O_CLOEXEC;
 
+// For file systems that know no files without a name. Another run may take it for
+// a leftover, until it is locked; then there is another name.
+File open_by_other_name(const std::string &path, std::string &other_name)
+{
+	remove_leftovers(path);
+	for (;;) {
+		other_name = random_name(path);
+		File file(::open(other_name.c_str(), new_file_flags | O_CREAT | O_EXCL, 0666), path);
+		if (file.fd() < 0)
+			fail_errno(path, "cannot be made", errno, remedy_for(errno));
+		(void)lock_other(file); // some file systems know no locks: then nobody else gets one
+		if (file.stat().st_nlink)
+			return file;
+	}
+}
+
 // `other_name` is empty if the file has none.
 File open_new(const std::string &path, std::string &other_name)
 {
-	int fd = ::open(directory_of(path).c_str(), new_file_flags | O_TMPFILE, 0666);
-	if (fd < 0 && no_unnamed_files(errno)) {
-		other_name = random_name(path);
-		fd = ::open(other_name.c_str(), new_file_flags | O_CREAT | O_EXCL, 0666);
-	}
+	const int fd = ::open(directory_of(path).c_str(), new_file_flags | O_TMPFILE, 0666);
+	if (fd < 0 && no_unnamed_files(errno))
+		return open_by_other_name(path, other_name);
 	if (fd < 0)
 		fail_errno(path, "cannot be made", errno, remedy_for(errno));
 	return File(fd, path);
@@ -325,18 +395,23 @@ NewFile::~NewFile()
 		unlink(other_name_.c_str());
 }
 
+void NewFile::give_name()
+{
+	const bool unnamed = other_name_.empty();
+	const std::string from = unnamed ? "/proc/self/fd/" + std::to_string(file_.fd()) : other_name_;
+	// By one step, where the host can.
+	if (!unnamed && !renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, path_.c_str(), RENAME_NOREPLACE)) {
+		other_name_.clear();
+		return;
+	}
+	if (linkat(AT_FDCWD, from.c_str(), AT_FDCWD, path_.c_str(), AT_SYMLINK_FOLLOW))
+		fail_errno(path_, "cannot get its name", errno, remedy_for(errno));
+}
+
 void NewFile::keep()
 {
 	file_.sync();
-	const std::string from = other_name_.empty() ? "/proc/self/fd/" + std::to_string(file_.fd()) : other_name_;
-	if (linkat(AT_FDCWD, from.c_str(), AT_FDCWD, path_.c_str(), AT_SYMLINK_FOLLOW)) {
-		const int number = errno;
-		// Some file systems know no links at all.
-		if (other_name_.empty() || number == EEXIST ||
-		    renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, path_.c_str(), RENAME_NOREPLACE))
-			fail_errno(path_, "cannot get its name", number, remedy_for(number));
-		other_name_.clear();
-	}
+	give_name();
 	File directory(::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC), directory_);
 	if (directory.fd() < 0)
 		fail_errno(directory_, "cannot be opened", errno, remedy_for(errno));

@@ -49,6 +49,9 @@ public:
 	void write(const void *from, size_t bytes, u64 at) const;
 	// A hole where the host can.
 	void zero(u64 at, u64 bytes) const;
+	// Makes a new, empty file one that shares all blocks of `from`, and has its
+	// size. False, and it is empty, where the host's file system cannot.
+	bool share(const File &from) const;
 	void truncate(u64 bytes) const;
 	void sync_data() const;
 	void sync() const;
@@ -88,6 +91,8 @@ public:
 	void keep();
 
 private:
+	void give_name();
+
 	const std::string path_;
 	const std::string directory_;
 	std::string other_name_; // where the file system knows no files without one

@@ -80,6 +80,11 @@ int merge(const std::string &path, const std::string &into)
 
 void flatten(const Image &cow, const File &backing, const File &to)
 {
+	// Many small runs would leave little that can be shared between them.
+	if (to.share(backing)) {
+		copy_runs(cow, to);
+		return;
+	}
 	to.truncate(cow.header.bytes);
 	Copier ours(cow.file, to, true), theirs(backing, to, true);
 	Progress progress("copying", cow.header.bytes);
