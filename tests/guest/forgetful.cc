@@ -26,6 +26,7 @@
  * One writes to the file .power:
  *	off		The power fails. Nothing is answered any more; SIGTERM ends
  *			the program, and all that still waits for an answer.
+ *	off-at-sync	The same when an fsync or fdatasync of a file comes next.
  *	off-after N	It fails after N more calls that change or sync something;
  *			from then on each call ends with EIO.
  *	hold		An fsync or fdatasync of a file hangs.
@@ -393,6 +394,7 @@ struct Disk {
 	Power power = Power::on;
 	u64 changes = 0;
 	u64 last_change = ~0ull;
+	bool off_at_sync = false;
 	bool holding = false;
 	std::vector<Held> held;
 	// By inode number; they stay until the end. The first is none, the second the
@@ -711,6 +713,8 @@ bool obey(Disk &d, const std::string &command)
 {
 	if (command == "off") {
 		d.lose(Power::off);
+	} else if (command == "off-at-sync") {
+		d.off_at_sync = true;
 	} else if (!command.compare(0, 10, "off-after ")) {
 		d.last_change = d.changes + strtoull(command.c_str() + 10, nullptr, 0);
 	} else if (command == "hold") {
@@ -757,7 +761,9 @@ void on_fsync(fuse_req_t request, fuse_ino_t ino, int datasync, fuse_file_info *
 		fuse_reply_err(request, 0);
 		return;
 	}
-	if (!powered_change(request))
+	if (d.off_at_sync)
+		d.lose(Power::off);
+	if (d.power == Power::off || !powered_change(request))
 		return;
 	const Held h{ request, ino, datasync != 0 };
 	if (d.holding)

@@ -264,6 +264,31 @@ guest_await() {
 	done
 }
 
+# streams_await GUEST STREAM...: these have found what is there, and write on
+streams_await() {
+	local guest=$1
+	local stream
+	local until=$((SECONDS + patience))
+
+	shift
+	for stream in "$@"; do
+		until [ -e "$work/$stream.up" ]; do
+			kill -0 "${guest_pid[$guest]}" 2>/dev/null && [ "$SECONDS" -lt "$until" ] ||
+				fail "guest $guest: stream $stream does not begin: $(tail -n 20 "$work/$guest.log")"
+			sleep 0.02
+		done
+	done
+}
+
+# streams_right GUEST: it is gone, nothing was wrong, and what its streams found
+# is kept
+streams_right() {
+	! grep -aq 'tool:' "$work/$1.log" || fail "guest $1: $(grep -a 'tool:\|^stream' "$work/$1.log")"
+	check_complaints "$1"
+	grep -a '^stream ' "$work/$1.log" >>"$work/found"
+	rm -rf "$work/$1".*
+}
+
 # The relays of guests that a test started: their memory is the guest's, so
 # their command line names the test's directory.
 relays() {

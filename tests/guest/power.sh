@@ -59,9 +59,18 @@ disk_has() {
 	awk -v word="$1" '$1 == word { print $2 }' "$mnt/.power"
 }
 
-# power_fails GUEST: first the power, then the guest, which sees nothing of it.
+# power_fails GUEST off|off-at-sync: first the power, then the guest, which sees
+# nothing of it.
 power_fails() {
-	tell_disk off
+	local until=$((SECONDS + patience))
+	local before
+
+	before=$(grep -c '^power failed' power.log || true)
+	tell_disk "$2"
+	while [ "$(grep -c '^power failed' power.log)" = "$before" ]; do
+		[ "$SECONDS" -lt "$until" ] || fail 'nothing is synced'
+		sleep 0.01
+	done
 	kill -KILL "${guest_pid[$1]}"
 	kill "$disk_pid"
 	wait "${guest_pid[$1]}" 2>/dev/null || true
@@ -69,64 +78,56 @@ power_fails() {
 	unplug
 }
 
-# await_streams GUEST NAME...: until they write
-await_streams() {
+# What was written goes into the backing files, so the next guest makes new
+# overlays, and each record needs new bits.
+new_overlays() {
 	local name
 
-	for name in "${@:2}"; do
-		guest_await "$1" "$name.up"
+	for name in a u; do
+		"$ubd_cow" merge "$mnt/$name.cow"
+		rm "$mnt/$name.cow"
 	done
-}
-
-# said_of_streams GUEST: nothing is wrong, and what they found is kept
-said_of_streams() {
-	! grep -aq 'tool:' "$1.log" || fail "guest $1: $(grep -a 'tool:\|stream ' "$1.log")"
-	check_complaints "$1"
-	grep -a '^stream ' "$1.log" >>found
-	rm -rf "$1".*
+	sync "$mnt"
 }
 
 # Guests that write streams of records, until the power fails at any moment: the
 # next one finds all that was flushed, and nothing that was never written. On a
 # COW file two processes write and flush (a, b), while one writes only (t), as on
 # another COW file, whose bits are committed all the same (u); on a raw disk one
-# flushes (w), one writes with FUA (f). Every other time the COW files are to be
-# made first; every other time some of what is not durable is there nevertheless.
+# flushes (w), one writes with FUA (f). Each second time the COW files are to be
+# made first; each second time some of what is not durable is there nevertheless;
+# and each second time the power fails just before a sync, which is when most is to
+# be lost.
 power_fails_often() {
-	local round name seed
+	local round seed how
 
 	make_disk
-	truncate -s 64M disk/base.img disk/raw.img
+	truncate -s 64M disk/base.img disk/other.img disk/raw.img
 	"$tool" stream new disk/base.img 0 a
 	"$tool" stream new disk/base.img 4 b
 	"$tool" stream new disk/base.img 8 t
-	"$tool" stream new disk/base.img 12 u
+	"$tool" stream new disk/other.img 0 u
 	"$tool" stream new disk/raw.img 0 w
 	"$tool" stream new disk/raw.img 4 f
-	for name in a b t u; do
-		cp $name.state $name.base
-	done
 	for round in $(seq 0 "$1"); do
-		if [ $((round % 4 / 2)) = 0 ]; then
-			rm -f disk/*.cow a.ack b.ack
-			for name in a b t u; do
-				cp $name.base $name.state
-			done
-		fi
 		rm -f ./*.up
-		seed=$((round % 2 * (RANDOM + 1)))
+		seed=$((round / 2 % 2 * (RANDOM + 1)))
 		power_on $seed
-		for name in "$mnt"/*.cow; do
-			[ ! -e "$name" ] || "$ubd_cow" check "$name"
-		done
+		if [ "$round" != 0 ]; then
+			"$ubd_cow" check "$mnt/a.cow"
+			"$ubd_cow" check "$mnt/u.cow"
+		fi
+		[ $((round % 2)) = 0 ] || new_overlays
 		guest_start_bare "r$round" "ubd0=$mnt/a.cow,$mnt/base.img" "ubd1=$mnt/raw.img" \
-			"ubd2=$mnt/u.cow,$mnt/base.img" -- streams "$module:commit_ms=30" \
+			"ubd2=$mnt/u.cow,$mnt/other.img" -- streams "$module:commit_ms=30" \
 			"write=/dev/ubda=0=$work/a" "write=/dev/ubda=4=$work/b" "try=/dev/ubda=8=$work/t" \
-			"try=/dev/ubdc=12=$work/u" "write=/dev/ubdb=0=$work/w" "fua=/dev/ubdb=4=$work/f" end
-		await_streams "r$round" a b t u w f
+			"try=/dev/ubdc=0=$work/u" "write=/dev/ubdb=0=$work/w" "fua=/dev/ubdb=4=$work/f" end
+		streams_await "r$round" a b t u w f
 		sleep "0.$((RANDOM % 2))$((RANDOM % 10))$((RANDOM % 10))"
-		power_fails "r$round"
-		said_of_streams "r$round"
+		how=off
+		[ $((round / 4 % 2)) = 0 ] || how=off-at-sync
+		power_fails "r$round" $how
+		streams_right "r$round"
 	done
 	awk -v rounds="$1" '/^power failed/ { lost += $6; all += $8 }
 		/^stream/ { sum[substr($2, length($2) - 1, 1)] += $3 }
@@ -137,7 +138,7 @@ power_fails_often() {
 
 limit[records]=240
 test_records() {
-	power_fails_often "${UBD_KILL_ROUNDS:-10}"
+	power_fails_often "${UBD_KILL_ROUNDS:-16}"
 }
 
 run_tests "$@"
