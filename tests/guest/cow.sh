@@ -53,6 +53,35 @@ test_first_use() {
 	base_untouched
 }
 
+# A merge into the backing file was killed: that, and no other cause, is named for
+# the time that does not fit.
+test_merge_not_ended() {
+	strace -o /dev/null true 2>/dev/null || skip "nothing may be traced here (strace)"
+	base
+	touch -d '2020-02-02' base.img
+	guest one "ubd0=$work/a.cow,$work/base.img" "ubd1=$work/b.cow,$work/base.img" <<-'EOF'
+		load
+		"$tool" pattern write /dev/ubda 1000 500 7
+		unload
+	EOF
+	strace -qq -o /dev/null -e trace=fsync -e inject=fsync:signal=KILL:when=1 \
+		"${UBD_COW:-$top/build/ubd-cow}" merge a.cow || true
+	guest two "ubd0=$work/a.cow" "ubd1=$work/b.cow" <<-'EOF'
+		load
+		[ ! -b /dev/ubda ] || die 'its backing file has another time'
+		unload
+	EOF
+	expect_once two "ubda: $work/a.cow: a merge into its backing file $work/base.img was begun and not ended; .* ubd-cow merge $work/a.cow$"
+	expect_once two "ubdb: $work/b.cow: its backing file $work/base.img was changed at"
+	"${UBD_COW:-$top/build/ubd-cow}" merge a.cow
+	guest three "ubd0=$work/a.cow" <<-'EOF'
+		load
+		"$tool" pattern check /dev/ubda 1000 500 7
+		cmp /dev/ubda $work/base.img
+		unload
+	EOF
+}
+
 # What the command line and the header say of the backing file.
 test_backing_names() {
 	base

@@ -230,6 +230,46 @@ UBD_CASE(names)
 	CHECK(c.read() == CowRead::bad);
 }
 
+// A mark in the last bytes of the name's field, of that name alone.
+UBD_CASE(merging)
+{
+	Case c;
+	for (u32 version : each(1u, 2u, 3u, 4u)) {
+		const u32 at = version < 3 ? 8 : version == 3 ? 32 : 36, room = version == 1 ? 256 : 4096;
+		c.make(version);
+		CHECK(c.read() == CowRead::ok && !c->h.merging && can_mark_merging(c->h));
+		c->h.merging = true;
+		write_cow_header(c->h, c->again, sizeof(c->again));
+		u32 differ = 0;
+		for (u32 i = 0; i < c->n; i++) {
+			const bool in_mark = i >= at + room - 13 && i < at + room - 1;
+			CHECK(in_mark || c->again[i] == c->bytes[i]);
+			differ += c->again[i] != c->bytes[i];
+		}
+		CHECK(differ >= 8 && differ <= 12);
+		__builtin_memcpy(c->bytes, c->again, c->n);
+		CHECK(c.read() == CowRead::ok && c->h.merging && c.same_again());
+		CHECK(!c->h.backing[9] && !c->h.backing[room - 5]);
+		// It goes with the header's next writing, or with the name.
+		c->h.merging = false;
+		write_cow_header(c->h, c->again, sizeof(c->again));
+		CHECK(!c->again[at + room - 2] && !c->again[at + room - 13]);
+		c->bytes[at + 1]++;
+		CHECK(c.read() == CowRead::ok && !c->h.merging);
+		// The longest name that leaves room, and the next.
+		for (u32 length : each(room - 14, room - 13)) {
+			c.make(version);
+			__builtin_memset(c->bytes + at, 'a', length);
+			CHECK(c.read() == CowRead::ok && can_mark_merging(c->h) == (length == room - 14));
+			c->h.merging = true;
+			write_cow_header(c->h, c->again, sizeof(c->again));
+			__builtin_memcpy(c->bytes, c->again, c->n);
+			CHECK(c.read() == CowRead::ok && c->h.merging == (length == room - 14));
+			CHECK(c->h.backing[length - 1] == 'a' && !c->h.backing[length]);
+		}
+	}
+}
+
 // Of the last sectors' bits old versions forgot the byte.
 UBD_CASE(short_bitmaps)
 {
@@ -291,6 +331,7 @@ UBD_CASE(new_files)
 } // namespace
 
 const ubd_test_case ubd_suite_cow_format[] = {
-	UBD_ENTRY(all_versions), UBD_ENTRY(both_byte_orders), UBD_ENTRY(no_cow_file), UBD_ENTRY(bad_fields),
-	UBD_ENTRY(names),        UBD_ENTRY(short_bitmaps),    UBD_ENTRY(new_files),   { nullptr, nullptr },
+	UBD_ENTRY(all_versions), UBD_ENTRY(both_byte_orders), UBD_ENTRY(no_cow_file),   UBD_ENTRY(bad_fields),
+	UBD_ENTRY(names),        UBD_ENTRY(merging),          UBD_ENTRY(short_bitmaps), UBD_ENTRY(new_files),
+	{ nullptr, nullptr },
 };

@@ -74,7 +74,6 @@ bool Check::check_header()
 		found("header", why, from_copy);
 		return false;
 	case CowRead::ok:
-		cow_.merging = read_merging_mark(cow_.file, cow_.header);
 		break;
 	}
 	return true;
@@ -179,7 +178,7 @@ void Check::check_backing_content(const File &backing)
 		      "its backing file " + shown(backing.path()) + " has " + std::to_string(backing.size()) +
 			      " bytes instead of " + std::to_string(h.bytes),
 		      "name the right file (ubd-cow rebase --trust)");
-	if (cow_.merging)
+	if (cow_.header.merging)
 		found("merge_not_ended", "a merge into its backing file was begun and not ended; nothing is lost",
 		      "run it again: ubd-cow merge " + shown(path_));
 	else if (!mtime_matches(h, backing))

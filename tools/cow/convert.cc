@@ -206,7 +206,7 @@ void make_cow(const ConvertOptions &o, const File &from, const std::string &back
 	if (backing_name.empty())
 		fail(o.to, "is to be a COW file, but over what is not said", "name its backing file by --backing");
 	const File backing = File::open(backing_name, Access::read);
-	Image cow{ {}, new_header(o.to, backing), false };
+	Image cow{ {}, new_header(o.to, backing) };
 	if (from.size() != cow.header.bytes)
 		fail(o.from,
 		     "has " + std::to_string(from.size()) + " bytes, but " + shown(backing_name) + " has " +

@@ -28,7 +28,7 @@ int create(const std::string &path, const std::string &backing_name)
 	const File backing = File::open(backing_name, Access::read);
 	const CowHeader header = new_header(path, backing);
 	NewFile made(path);
-	Image cow{ std::move(made.file()), header, false };
+	Image cow{ std::move(made.file()), header };
 	cow.file.truncate(header.file_bytes());
 	write_header(cow);
 	made.file() = std::move(cow.file);

@@ -11,29 +11,9 @@ namespace ubd::tool
 namespace
 {
 
-struct Mark {
-	char text[8];
-	u32 name; // hash of the backing file's
-};
-
-Mark mark_for(const CowHeader &h)
-{
-	u32 hash = 2166136261; // FNV-1a
-	for (const char *c = h.backing; *c; c++)
-		hash = (hash ^ static_cast<u8>(*c)) * 16777619;
-	return { { 'u', 'b', 'd', 'm', 'e', 'r', 'g', 'e' }, hash };
-}
-
 size_t name_room(const CowHeader &h)
 {
 	return h.version == CowVersion::v1 ? UBD_COW_PATH_V1 : UBD_COW_PATH_MAX;
-}
-
-// In the file; the byte behind it ends the name's field, and is zero.
-size_t mark_at(const CowHeader &h)
-{
-	static constexpr size_t name_at[] = { 8, 8, 32, 36 }; // Documentation/cow-format.md
-	return name_at[static_cast<u8>(h.version)] + name_room(h) - 1 - sizeof(Mark);
 }
 
 std::string absolute(const std::string &path)
@@ -64,7 +44,7 @@ CowRead read_header(const File &file, CowHeader &header, const char *&why)
 
 Image open_cow(const std::string &path, Access access)
 {
-	Image cow{ File::open(path, access), {}, false };
+	Image cow{ File::open(path, access), {} };
 	const char *why = "";
 	cow.file.lock(access);
 	switch (read_header(cow.file, cow.header, why)) {
@@ -77,7 +57,6 @@ Image open_cow(const std::string &path, Access access)
 	}
 	if (cow.file.size() < cow.header.bitmap_offset + cow.header.bitmap_bytes)
 		fail(path, "is cut short: its bitmap is not whole", "restore it from a copy");
-	cow.merging = read_merging_mark(cow.file, cow.header);
 	return cow;
 }
 
@@ -116,7 +95,7 @@ File open_backing(const Image &cow, const std::string &path, Access access)
 File open_own_backing(const Image &cow, Access access)
 {
 	File backing = open_backing(cow, backing_path(cow), access);
-	if (!mtime_matches(cow.header, backing) && !cow.merging)
+	if (!mtime_matches(cow.header, backing) && !cow.header.merging)
 		fail(cow.file.path(), mtime_text(cow.header, backing),
 		     "if its content is the same as then, say first: ubd-cow rebase --trust " + shown(cow.file.path()));
 	return backing;
@@ -158,23 +137,7 @@ void write_header(const Image &cow)
 {
 	u8 bytes[UBD_COW_HEADER_MAX];
 	const size_t n = write_cow_header(cow.header, bytes, sizeof(bytes));
-	const Mark mark = mark_for(cow.header);
-	if (cow.merging)
-		std::memcpy(bytes + mark_at(cow.header), &mark, sizeof(mark));
 	cow.file.write(bytes, n, 0);
-}
-
-bool can_mark_merging(const CowHeader &header)
-{
-	return std::strlen(header.backing) + 1 + sizeof(Mark) < name_room(header);
-}
-
-bool read_merging_mark(const File &file, const CowHeader &header)
-{
-	Mark mark;
-	const Mark wanted = mark_for(header);
-	file.read(&mark, sizeof(mark), mark_at(header));
-	return can_mark_merging(header) && !std::memcmp(&mark, &wanted, sizeof(mark));
 }
 
 } // namespace ubd::tool

@@ -15,7 +15,6 @@ namespace ubd::tool
 struct Image {
 	File file;
 	CowHeader header;
-	bool merging = false; // the header has the mark of that, see below
 };
 
 // The name that the file's first bytes say it has: for detection.
@@ -42,16 +41,6 @@ std::string mtime_text(const CowHeader &header, const File &backing);
 void set_backing(Image &cow, const std::string &path);
 void set_name(CowHeader &header, const std::string &file, const std::string &path);
 void write_header(const Image &cow);
-
-/*
- * A merge into the backing file changes that file's mtime long before the header
- * may learn the new one. So that a merge which was killed can be run again, the
- * header says meanwhile that one is under way: in the last bytes of the name's
- * field, far behind the name, where no program looks. The mark is for one name:
- * a header that was given another has none.
- */
-bool can_mark_merging(const CowHeader &header);
-bool read_merging_mark(const File &file, const CowHeader &header);
 
 } // namespace ubd::tool
 

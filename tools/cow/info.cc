@@ -49,7 +49,7 @@ int info(const std::string &path, bool json)
 			{ "backing", h.backing },
 			{ "backing_path", backing_path(cow) },
 			{ "backing_mtime", h.mtime },
-			{ "merging", cow.merging },
+			{ "merging", cow.header.merging },
 			{ "alignment", h.alignment },
 			{ "bitmap_offset", h.bitmap_offset },
 			{ "bitmap_bytes", h.bitmap_bytes },
@@ -67,7 +67,7 @@ int info(const std::string &path, bool json)
 	if (backing_path(cow) != h.backing)
 		print("  found at", shown(backing_path(cow)));
 	print("  last changed", date(h.mtime));
-	if (cow.merging)
+	if (cow.header.merging)
 		print("  state", "a merge into it was begun and not ended");
 	print("alignment", std::to_string(h.alignment));
 	print("bitmap at", std::to_string(h.bitmap_offset) + ", " + bytes_text(h.bitmap_bytes));

@@ -4,7 +4,7 @@
  *
  * In place, a crash at any point leaves a COW file that shows what it showed:
  * only sectors that it has itself are written in the backing file. What does not
- * fit meanwhile is the backing file's mtime; the mark in the header (image.hh)
+ * fit meanwhile is the backing file's mtime; the mark in the header (core/cow_format.hh)
  * tells the next merge that this is why. The order:
  *	mark, fdatasync		from here on the mtime may differ
  *	data, fsync		the backing file and its mtime are durable
@@ -48,7 +48,7 @@ int merge_in_place(const std::string &path)
 	if (!can_mark_merging(cow.header))
 		fail(path, "its backing file's name leaves no room to note that it is being merged",
 		     "give that a shorter name (ubd-cow rebase --trust), or merge into a new file (--into)");
-	cow.merging = true;
+	cow.header.merging = true;
 	write_header(cow);
 	cow.file.sync_data();
 	copy_runs(cow, backing);
@@ -56,7 +56,7 @@ int merge_in_place(const std::string &path)
 	cow.header.mtime = mtime_of(backing);
 	write_header(cow);
 	cow.file.sync_data();
-	cow.merging = false;
+	cow.header.merging = false;
 	write_header(cow);
 	cow.file.sync();
 	std::printf("%s: merged into %s; it can be deleted now, or used on\n", shown(path).c_str(),

@@ -44,7 +44,7 @@ void point_to(Image &cow, const std::string &path, const File &backing)
 {
 	set_backing(cow, path);
 	cow.header.mtime = mtime_of(backing);
-	cow.merging = false;
+	cow.header.merging = false;
 	write_header(cow);
 	cow.file.sync();
 }

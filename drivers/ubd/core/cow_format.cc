@@ -78,6 +78,25 @@ CowRead bad(const char *&why, const char *text)
 	return CowRead::bad;
 }
 
+struct MergeMark {
+	char text[8];
+	u32 name; // hash of the backing file's
+};
+
+MergeMark mark_for(const CowHeader &h)
+{
+	u32 hash = 2166136261; // FNV-1a
+	for (const char *c = h.backing; *c; c++)
+		hash = (hash ^ static_cast<u8>(*c)) * 16777619;
+	return { { 'u', 'b', 'd', 'm', 'e', 'r', 'g', 'e' }, hash };
+}
+
+// In the file; the byte behind it ends the name's field, and is zero.
+u32 mark_at(const Fields &f)
+{
+	return f.backing + f.path_bytes - 1 - static_cast<u32>(sizeof(MergeMark));
+}
+
 // Which version it is, by its first words and by what a padded one has where
 // the name of others begins. False if there is none that we know.
 bool version_of(const u8 *from, size_t n, bool little, CowVersion &v)
@@ -179,6 +198,8 @@ CowRead read_cow_header(const u8 *from, size_t n, CowHeader &out, const char *&w
 		return r;
 	if (CowRead r = copy_name(from + f.backing, f.path_bytes, h, why); r != CowRead::ok)
 		return r;
+	const MergeMark mark = mark_for(h);
+	h.merging = can_mark_merging(h) && !__builtin_memcmp(from + mark_at(f), &mark, sizeof(mark));
 	return place(h, why);
 }
 
@@ -209,7 +230,16 @@ size_t write_cow_header(const CowHeader &h, u8 *to, size_t room)
 	if (f.alignment)
 		store32(to + f.alignment, h.alignment, little);
 	__builtin_memcpy(to + f.backing, h.backing, f.path_bytes);
+	if (h.merging && can_mark_merging(h)) {
+		const MergeMark mark = mark_for(h);
+		__builtin_memcpy(to + mark_at(f), &mark, sizeof(mark));
+	}
 	return f.end;
+}
+
+bool can_mark_merging(const CowHeader &h)
+{
+	return __builtin_strlen(h.backing) + 1 + sizeof(MergeMark) < fields_of(h.version).path_bytes;
 }
 
 } // namespace ubd

@@ -28,6 +28,7 @@ struct CowHeader {
 	u64 bitmap_offset = 0; // in the file, bytes
 	u64 bitmap_bytes = 0; // one bit for each sector, rounded up to a byte
 	u64 data_offset = 0; // of sector 0 in the file, bytes
+	bool merging = false; // into the backing file; or that was killed, see below
 	char backing[UBD_COW_PATH_MAX]{}; // as written there, NUL-terminated
 
 	u64 sectors() const { return bytes >> UBD_SECTOR_SHIFT; }
@@ -53,6 +54,16 @@ Error place_cow(CowHeader &h, const char *&why);
 // A header that was read from another version keeps its version and layout.
 // Returns how many bytes it is (from the file's beginning).
 size_t write_cow_header(const CowHeader &h, u8 *to, size_t room);
+
+/*
+ * A merge into the backing file (ubd-cow) changes that file's mtime long before the
+ * header may learn the new one. So that a merge which was killed can be run again,
+ * the header says meanwhile that one is under way: in the last bytes of the name's
+ * field, far behind the name, where no program looks. The mark is for one name: a
+ * header that was given another has none. False if the name leaves no room for it:
+ * then none is written.
+ */
+bool can_mark_merging(const CowHeader &h);
 
 } // namespace ubd
 

@@ -312,7 +312,7 @@ Error CowFile::make_header(const CowRequest &r)
 	if (e)
 		return e;
 	const char *why = "";
-	header_ = CowHeader{};
+	new (Place{ &header_ }) CowHeader; // too large for a stack
 	header_.bytes = bytes;
 	header_.mtime = static_cast<u32>(st.st_mtime);
 	header_.alignment = UBD_COW_ALIGNMENT;
@@ -508,6 +508,14 @@ Error CowFile::check_mtime(const CowRequest &r, const struct stat &st)
 	const u64 mtime = static_cast<u32>(st.st_mtime);
 	if (S_ISBLK(st.st_mode) || mtime == static_cast<u32>(header_.mtime))
 		return no_error;
+	if (header_.merging) {
+		ubd_k_log(
+			UBD_LOG_ERROR, false,
+			"%s: %s: a merge into its backing file %s was begun and not ended; nothing is lost: end it by: "
+			"ubd-cow merge %s\n",
+			r.file.disk, r.file.shown, backing_shown_, r.file.shown);
+		return Error{ errno_inval };
+	}
 	ubd_k_log(UBD_LOG_ERROR, false,
 		  "%s: %s: its backing file %s was changed at %s, but the COW file was made over one that was last "
 		  "changed at %s: it was written to, or copied without its time. If its content is the same as then, "
@@ -539,6 +547,7 @@ Error CowFile::switch_backing(const CowRequest &r, HostFile &file)
 		return refuse_errno(r.file, "cannot write the whole name of its backing file", e,
 				    "choose a shorter one");
 	header_.mtime = static_cast<u32>(st.st_mtime);
+	header_.merging = false;
 	if (!file.read_only())
 		UBD_TRY(write_header(r.file, file));
 	ubd_k_log(UBD_LOG_INFO, false, "%s: %s: backing file is now %s, no longer %s%s\n", r.file.disk, r.file.shown,
