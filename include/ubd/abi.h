@@ -184,6 +184,13 @@ struct ubd_memory {
 	ubd_u64 at_most;
 };
 
+/* Memory of the host that one device takes, in bytes. */
+struct ubd_host_memory {
+	ubd_u64 rings;
+	ubd_u64 bitmap; /* of a COW file: what is there of it */
+	ubd_u64 bitmap_reserved; /* addresses for it, which cost nothing by themselves */
+};
+
 /* What kernel/ needs to know of an opened device to make a disk of it. */
 struct ubd_device_info {
 	ubd_u64 bytes;
@@ -200,7 +207,6 @@ struct ubd_device_info {
 	const char *mode; /* cache mode's name */
 	const char *engine; /* engine's name */
 	ubd_u64 guest_bytes; /* of the guest's memory that the device lies in */
-	ubd_u64 host_bytes; /* of the host's memory: its rings */
 };
 
 enum ubd_log_level {
@@ -348,6 +354,8 @@ struct ubd_open_settings {
 int ubd_device_open(const struct ubd_options *options, const char *name, struct ubd_kqueue *k,
 		    const struct ubd_open_settings *settings, struct ubd_device **out);
 void ubd_device_get_info(struct ubd_device *d, struct ubd_device_info *out);
+/* Of the host, as it is now. */
+void ubd_device_host_memory(struct ubd_device *d, struct ubd_host_memory *out);
 struct ubd_queue *ubd_device_queue(struct ubd_device *d);
 /*
  * True if the file at `path` is one of the device's, by whatever name, and one of

@@ -65,4 +65,53 @@ test_at_most() {
 	EOF
 }
 
+# resident NAME KIB: of the guest's mapping of that size, what the host has of it, in
+# bytes
+resident() {
+	awk -v size="$2" '$1 == "Size:" { found = $2 == size } $1 == "Rss:" && found { print $2 * 1024; exit }' \
+		"/proc/${guest_pid[$1]}/smaps"
+}
+
+# The bitmap of a COW file: addresses for all of it, memory for what has bits, and
+# that is counted.
+test_bitmap() {
+	local empty now there reserved
+
+	truncate -s 1T base.img 2>/dev/null || skip "the host's file system has no files of 1 TiB"
+	guest_start one "ubd0=$work/a.cow,$work/base.img" "ubd1=$work/other.img" <<-'EOF'
+		truncate -s 1M $work/other.img
+		load
+		rings=$(stat_of ubdb memory_of_host)
+		same 'bitmap of a plain file' "$(stat_of ubdb bitmap_memory) $(stat_of ubdb bitmap_reserved)" '0 0'
+		# Two sets of bits, four of blocks of these, and what a commit writes from.
+		blocks=$((1 << 40 >> 24))
+		same reserved "$(stat_of ubda bitmap_reserved)" $((blocks * 2 * 4096 + 4 * blocks / 8 + 16 * 4096))
+		empty=$(stat_of ubda bitmap_memory)
+		[ "$empty" -le 65536 ] || die "an empty bitmap takes $empty bytes"
+		same 'all of the host' "$(stat_of ubda memory_of_host)" $((rings + empty))
+		for i in $(seq 100); do
+			dd if=/dev/zero of=/dev/ubda bs=4k seek=$((i * 40000 + 7)) count=1 oflag=direct status=none
+		done
+		sync /dev/ubda
+		now=$(stat_of ubda bitmap_memory)
+		# A block for each, for bits that came while a commit ran another.
+		[ $((now - empty)) -ge 409600 ] || die "100 blocks have bits, and take $((now - empty)) bytes"
+		[ $((now - empty)) -le $((2 * 409600 + 65536)) ] || die "100 blocks have bits, and take $((now - empty)) bytes"
+		same 'all of the host' "$(stat_of ubda memory_of_host)" $((rings + now))
+		echo "$empty $now $(stat_of ubda bitmap_reserved)" >$work/said.new
+		mv $work/said.new $work/said
+		until_file $work/go
+		unload
+	EOF
+	guest_await one said
+	read -r empty now reserved <said
+	there=$(resident one $((reserved / 1024)))
+	touch go
+	guest_wait one
+	expect_eq status "$status" 0
+	# The host does not count what was only read, a page of zeros that all share.
+	[ "$there" -le "$now" ] && [ "$there" -ge $((now - 32768)) ] || fail "$now bytes are said to be there, the host has $there"
+	echo "bitmap of 1 TiB: $empty bytes when empty, $now with bits in 100 of 65536 blocks, $reserved reserved" >figures
+}
+
 run_tests "$@"

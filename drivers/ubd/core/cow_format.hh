@@ -22,13 +22,13 @@ enum class CowVersion : u8 { v1, v2, v3, v3_padded };
 
 struct CowHeader {
 	CowVersion version = CowVersion::v3;
+	bool merging = false; // into the backing file; or that was killed, see below
 	u64 bytes = 0; // size of the device, and of the backing file
 	u64 mtime = 0; // of the backing file, seconds; the format holds 32 bits
 	u32 alignment = 0; // of bitmap and data, bytes
 	u64 bitmap_offset = 0; // in the file, bytes
 	u64 bitmap_bytes = 0; // one bit for each sector, rounded up to a byte
 	u64 data_offset = 0; // of sector 0 in the file, bytes
-	bool merging = false; // into the backing file; or that was killed, see below
 	char backing[UBD_COW_PATH_MAX]{}; // as written there, NUL-terminated
 
 	u64 sectors() const { return bytes >> UBD_SECTOR_SHIFT; }

@@ -602,6 +602,23 @@ Error CowFile::map_memory(const CowRequest &r)
 	return no_error;
 }
 
+// By a piece at a time: the whole of a large device would need much to hold the
+// answer.
+u64 CowFile::memory_now() const
+{
+	constexpr u64 page = 4096, piece = 1024; // pages
+	u8 there[piece];
+	u64 pages = 0;
+	for (u64 at = 0; at < memory_reserved(); at += piece * page) {
+		const u64 bytes = min(piece * page, memory_bytes_ - at);
+		if (sys::call(SYS_mincore, sys::arg(memory_ + at), static_cast<long>(bytes), sys::arg(there)))
+			break;
+		for (u64 i = 0; i < (bytes + page - 1) / page; i++)
+			pages += there[i] & 1;
+	}
+	return pages * page;
+}
+
 // Only where the file has data: an unwritten bitmap is a hole.
 Error CowFile::load_bitmap(const CowRequest &r, const HostFile &file)
 {

@@ -58,6 +58,9 @@ public:
 	const HostFile &backing() const { return backing_; }
 	ByteCount size() const { return ByteCount(header_.bytes); }
 	const char *backing_shown() const { return backing_shown_; }
+	// Of the host, for the bitmap, in bytes: what is there of it, and addresses.
+	u64 memory_now() const;
+	u64 memory_reserved() const { return memory_ ? memory_bytes_ : 0; }
 
 private:
 	Error make_header(const CowRequest &r);

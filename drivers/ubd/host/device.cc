@@ -268,7 +268,13 @@ void Device::info(ubd_device_info &out) const
 	out.mode = snapshot_ ? "snapshot" : sync_ ? "writethrough" : "writeback";
 	out.engine = engine_.name();
 	out.guest_bytes = sizeof(*this);
-	out.host_bytes = engine_.host_bytes();
+}
+
+void Device::host_memory(ubd_host_memory &out) const
+{
+	out.rings = engine_.host_bytes();
+	out.bitmap = cow_file_.memory_now();
+	out.bitmap_reserved = cow_file_.memory_reserved();
 }
 
 } // namespace ubd
@@ -306,6 +312,11 @@ int ubd_device_open(const ubd_options *o, const char *name, ubd_kqueue *k, const
 void ubd_device_get_info(ubd_device *d, ubd_device_info *out)
 {
 	device(d).info(*out);
+}
+
+void ubd_device_host_memory(ubd_device *d, ubd_host_memory *out)
+{
+	device(d).host_memory(*out);
 }
 
 ubd_queue *ubd_device_queue(ubd_device *d)

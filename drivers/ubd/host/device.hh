@@ -37,6 +37,7 @@ public:
 
 	Error open();
 	void info(ubd_device_info &out) const;
+	void host_memory(ubd_host_memory &out) const;
 	Queue &queue() { return *queue_; }
 	// The file is one of the device's, and one of both sides writes to it.
 	bool conflicts(const struct stat &st, bool read_only) const

@@ -30,13 +30,17 @@ static void show_ops(struct seq_file *m, const struct ubd_stats *s)
 
 static void show_memory(struct seq_file *m, struct ubd_disk *d)
 {
+	struct ubd_host_memory of_host;
 	struct ubd_memory memory;
 
 	ubd_disk_memory(d, &memory);
+	ubd_device_host_memory(d->device, &of_host);
 	seq_printf(m, "memory_at_rest %llu\n", memory.at_rest);
 	seq_printf(m, "memory_now %llu\n", memory.now);
 	seq_printf(m, "memory_at_most %llu\n", memory.at_most);
-	seq_printf(m, "memory_of_host %llu\n", d->info.host_bytes);
+	seq_printf(m, "memory_of_host %llu\n", of_host.rings + of_host.bitmap);
+	seq_printf(m, "bitmap_memory %llu\n", of_host.bitmap);
+	seq_printf(m, "bitmap_reserved %llu\n", of_host.bitmap_reserved);
 }
 
 static int stats_show(struct seq_file *m, void *unused)
