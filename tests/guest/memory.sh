@@ -106,7 +106,7 @@ test_bitmap() {
 	EOF
 	guest_await one said
 	read -r empty now reserved <said
-	there=$(resident one $((reserved / 1024)))
+	there=$(resident one $(((reserved + 4095) / 4096 * 4)))
 	touch go
 	guest_wait one
 	expect_eq status "$status" 0
