@@ -141,4 +141,143 @@ test_records() {
 	power_fails_often "${UBD_KILL_ROUNDS:-16}"
 }
 
+# The same disk under the kernel's own driver, whose flush does nothing: here it
+# is seen that the disk forgets, and that these streams see it. First all is lost,
+# then some.
+test_own_driver() {
+	local seed
+
+	make_disk
+	use_compare
+	for seed in 0 $((RANDOM + 1)); do
+		rm -f disk/* ./*.up ./*.ack
+		truncate -s 64M disk/base.img disk/raw.img
+		"$tool" stream new disk/base.img 0 c
+		"$tool" stream new disk/raw.img 0 r
+		power_on $seed
+		# Its own would not be there when the power has failed.
+		"$ubd_cow" create "$mnt/c.cow" "$mnt/base.img"
+		guest_start_bare one "ubd0=$mnt/c.cow,$mnt/base.img" "ubd1=$mnt/raw.img" -- streams - \
+			"write=/dev/ubda=0=$work/c" "write=/dev/ubdb=0=$work/r" end
+		streams_await one c r
+		sleep 0.3
+		power_fails one off
+		streams_right one
+		power_on
+		rm -f c.img
+		"$ubd_cow" merge "$mnt/c.cow" --into c.img
+		unplug
+		! "$tool" stream find c.img 0 c >>lost || fail 'the disk did not forget (COW)'
+		! "$tool" stream find disk/raw.img 0 r >>lost || fail 'the disk did not forget (raw)'
+	done
+	sed "s/^stream c: /the kernel's own driver, COW: /; s/^stream r: /the kernel's own driver, raw: /" lost >figures
+}
+
+# small_overlay: base.img, and a.cow over it with some sectors of its own; want.img
+# is what is to be seen. All of it is durable, and kept in first/.
+small_overlay() {
+	make_disk
+	truncate -s 1M disk/base.img
+	dd if=/dev/urandom of=disk/base.img bs=1K seek=200 count=500 conv=notrunc status=none
+	cp disk/base.img want.img
+	dd if=/dev/urandom of=want.img bs=1K count=1 conv=notrunc status=none
+	dd if=/dev/urandom of=want.img bs=1K seek=250 count=40 conv=notrunc status=none
+	dd if=/dev/urandom of=want.img bs=1K seek=900 count=30 conv=notrunc status=none
+	cp disk/base.img disk/other.img
+	dd if=/dev/urandom of=disk/other.img bs=1K seek=100 count=200 conv=notrunc status=none
+	touch -d '2020-02-02 02:02:02' disk/*
+	power_on
+	"$ubd_cow" convert --backing "$mnt/base.img" want.img "$mnt/a.cow"
+	unplug
+	cp -pr disk first
+}
+
+# same_view: a.cow shows what it showed
+same_view() {
+	rm -f view.img
+	"$ubd_cow" merge "$mnt/a.cow" --into view.img
+	cmp view.img want.img || fail 'a.cow shows something else'
+}
+
+# power_fails_everywhere EXPECTATION WORD...: it fails before each call of the
+# command that changes or syncs something, and after the last; each time all that
+# was not durable is lost, then some of it. The function says whether all is well.
+power_fails_everywhere() {
+	local expectation=$1
+	local n seed failed intact
+	local losses=0
+
+	shift
+	for n in $(seq 0 1000); do
+		for seed in 0 $((RANDOM + 1)) $((RANDOM + 1)); do
+			rm -f disk/*
+			cp -p first/* disk
+			power_on $seed
+			tell_disk "off-after $n"
+			failed=""
+			intact=""
+			"$ubd_cow" "$@" >said 2>&1 || failed=yes
+			{ tell_disk off; } 2>/dev/null && intact=yes
+			[ -z "$failed" ] || [ -z "$intact" ] || fail "it failed by itself: $(cat said)"
+			unplug
+			power_on
+			"$expectation" || fail "after $n calls, seed $seed"
+			unplug
+			losses=$((losses + 1))
+		done
+		[ -z "$intact" ] || break
+	done
+	[ "$n" -gt 5 ] || fail "it makes only $n calls"
+	echo "power failed $losses times, in ubd-cow $1: at each of $n calls" >>figures
+}
+
+merge_goes_on() {
+	same_view
+	"$ubd_cow" merge "$mnt/a.cow" >said
+	cmp "$mnt/base.img" want.img || fail 'merged again it gives another file'
+	"$ubd_cow" check "$mnt/a.cow" >said
+	[ -n "$failed" ] || cmp disk/base.img want.img || fail 'what was merged was not durable'
+}
+
+limit[merge]=240
+test_merge() {
+	small_overlay
+	power_fails_everywhere merge_goes_on merge "$mnt/a.cow"
+}
+
+rebase_goes_on() {
+	same_view
+	[ -n "$failed" ] || "$ubd_cow" info "$mnt/a.cow" | grep -q "$mnt/other.img" || fail 'it has still the old backing file'
+	"$ubd_cow" rebase "$mnt/a.cow" "$mnt/other.img"
+	"$ubd_cow" check "$mnt/a.cow" >said
+	rm "$mnt/base.img"
+	same_view
+}
+
+limit[rebase]=240
+test_rebase() {
+	small_overlay
+	power_fails_everywhere rebase_goes_on rebase "$mnt/a.cow" "$mnt/other.img"
+}
+
+# It is there whole, or not at all.
+whole_or_not() {
+	[ -n "$failed" ] || [ -e "$mnt/new.cow" ] || fail 'what was made is not there'
+	if [ -e "$mnt/new.cow" ]; then
+		"$ubd_cow" check "$mnt/new.cow" >said
+		rm -f view.img
+		"$ubd_cow" merge "$mnt/new.cow" --into view.img
+		cmp view.img "$new" || fail 'what was made is not whole'
+	fi
+}
+
+limit[new_file]=240
+test_new_file() {
+	small_overlay
+	new=$work/disk/base.img
+	power_fails_everywhere whole_or_not create "$mnt/new.cow" "$mnt/base.img"
+	new=$work/want.img
+	power_fails_everywhere whole_or_not convert "$mnt/a.cow" "$mnt/new.cow"
+}
+
 run_tests "$@"
