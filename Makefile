@@ -127,7 +127,7 @@ soak: | setup
 
 # --- the rest ---------------------------------------------------------------
 
-format-files = $(shell find drivers include tests tools \
+format-files = $(shell find bench drivers include tests tools \
 	'(' -name '*.cc' -o -name '*.hh' -o -name '*.c' -o -name '*.h' ')' -type f)
 
 format format-check: setup-format
