@@ -24,7 +24,7 @@ KDIR ?= $(UBD_CACHE)/release
 ifneq ($(origin CMD),undefined)
 override CMD := $(subst $$$$,$$,$(value CMD))
 endif
-export CMD COW ROOTFS DISTRO MEM SWAP TIMEOUT ARGS KERNEL V
+export CMD COW ROOTFS DISTRO MEM SWAP TIMEOUT ARGS KERNEL V BENCH
 # Scripts that call make get none of this.
 MAKEOVERRIDES =
 MAKEFLAGS += --no-print-directory
@@ -125,6 +125,15 @@ test-full: | setup
 soak: | setup
 	@tests/soak.sh $(MINUTES)
 
+# --- measuring ----------------------------------------------------------------
+
+bench-tools: modules-compare tools
+	@$(MAKE) -s -C bench KDIR=$(UBD_CACHE)/compare
+
+# FULL=1: the long form. BENCH: more words for bench/run.py.
+bench: bench-tools setup-bench
+	@python3 bench/run.py $(if $(filter-out 0,$(FULL)),--full)
+
 # --- the rest ---------------------------------------------------------------
 
 format-files = $(shell find bench drivers include tests tools \
@@ -133,7 +142,7 @@ format-files = $(shell find bench drivers include tests tools \
 format format-check: setup-format
 	@clang-format $(if $(filter format,$@),-i,--dry-run -Werror) $(format-files)
 
-setup-debian setup-format: setup-%:
+setup-debian setup-format setup-bench: setup-%:
 	@tools/setup.sh $*
 
 clean:
@@ -149,9 +158,9 @@ help:
 	@sed 1d tools/help.txt
 	@echo "The cache is $(UBD_CACHE)"
 
-.PHONY: all setup setup-debian setup-format kernel-release kernel-debug \
+.PHONY: all setup setup-debian setup-format setup-bench kernel-release kernel-debug \
 	kernel-compare modules modules-debug modules-compare initramfs standalone \
-	tools run run-guest reset test test-full soak format format-check clean distclean \
+	tools run run-guest reset test test-full soak bench bench-tools format format-check clean distclean \
 	help FORCE
 .DELETE_ON_ERROR:
 # Our targets share one kernel build each; what runs in parallel is inside them.

@@ -4,7 +4,7 @@
 # Installs the Debian packages that are missing: the only thing here that needs
 # root. Says nothing, and does nothing, when all are there.
 #
-#   tools/setup.sh [build|debian|format]...     (build when nothing is named)
+#   tools/setup.sh [build|debian|format|bench]...     (build when nothing is named)
 set -euo pipefail
 
 # shellcheck disable=SC2034 # used by name, below
@@ -22,6 +22,8 @@ packages_build=(
 packages_debian=(mmdebstrap uidmap e2fsprogs)
 # shellcheck disable=SC2034
 packages_format=(clang-format)
+# shellcheck disable=SC2034
+packages_bench=(gnuplot-nox fio qemu-system-common qemu-utils strace git)
 
 say() { printf 'ubd: %s\n' "$*"; }
 die() { printf 'ubd: %s\n' "$*" >&2; exit 1; }
