@@ -24,6 +24,9 @@ from guests import Daemon, Guest, GuestError, Usage, host_busy_ns, memory_of
 
 NULL_MIB = 96
 
+TITLES = {"ours": "ours", "tree": "in-tree", "tree-s": "in-tree, `s`", "virtio": "virtio_uml",
+          "null": "null_blk, memory", "null0": "null_blk, empty", "host": "host"}
+
 
 class Competitor:
     def __init__(self, name, bench):

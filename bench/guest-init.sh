@@ -6,6 +6,7 @@
 # After each line it answers "#end STATUS". The caller's environment is at the
 # head of a copy of this file: $bin, with copies of mount and umount, and $mnt.
 set -u
+: "${bin:?}" "${mnt:?}"
 export PATH=$bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/ LC_ALL=C TERM=dumb
 ulimit -c 0
 
@@ -36,7 +37,7 @@ one() {
 # several DEVICE[,DEVICE]... WORD...: the same on several devices at once
 several() {
 	local devices=${1//,/ }
-	local device fd
+	local device
 	local jobs=()
 
 	shift

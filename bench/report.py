@@ -7,11 +7,11 @@
 import os
 from statistics import median
 
+import calls
 import rows
+from competitors import TITLES
 
 COLUMNS = ("ours", "tree", "tree-s", "virtio", "null", "null0", "host")
-TITLES = {"ours": "ours", "tree": "in-tree", "tree-s": "in-tree, `s`", "virtio": "virtio_uml", "null": "null_blk, memory",
-          "null0": "null_blk, empty", "host": "host"}
 
 
 class Cell:
@@ -155,6 +155,9 @@ def write(data, out):
                   "## Cost of each operation", "", "Host CPU time, context switches and interrupts of the guest, for"
                   " each operation, with all threads and helpers; host calls as our statistics count them.", "",
                   *cost_table(all_rows, cells), ""]
+    if data["calls"]:
+        lines += ["## Host calls of each operation", "", "By strace on all threads and helpers of each.", "",
+                  *calls.table(data), ""]
     if data["memory"]:
         lines += ["## Memory", "", "Anonymous memory on the host beside the guest's RAM, KiB, after all rows:", ""]
         lines += [f"* {TITLES.get(n, n)}: {median(m):.0f}" for n, m in data["memory"].items() if m and m[0] is not None]

@@ -22,6 +22,7 @@ import time
 here = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, here)
 
+import calls  # noqa: E402
 import competitors  # noqa: E402
 import machine  # noqa: E402
 import report  # noqa: E402
@@ -29,7 +30,7 @@ import rows  # noqa: E402
 from disks import Disks  # noqa: E402
 from guests import GuestError  # noqa: E402
 
-PARTS = ("a",)
+PARTS = ("a", "calls")
 
 
 class Progress:
@@ -75,7 +76,7 @@ class Bench:
         self.repetition = 0
         self.progress = Progress()
         self.data = {"machine": machine.describe(top, work, self.kernel), "full": options.full,
-                     "repetitions": options.repetitions, "absent": {}, "runs": [], "memory": {}}
+                     "repetitions": options.repetitions, "absent": {}, "runs": [], "calls": [], "memory": {}}
         self._warm = None
 
     def check_room(self):
@@ -119,7 +120,7 @@ class Bench:
         rounds = o.repetitions * len(wanted)
         done = 0
         for self.repetition in range(o.repetitions):
-            there = self._start_all(names)
+            there = self.start(names)
             try:
                 for row in wanted:
                     self._run_row(row, there, done / rounds)
@@ -131,7 +132,8 @@ class Bench:
                     competitor.stop()
         self.progress.show("loads", 1, "done")
 
-    def _start_all(self, names):
+    def start(self, names):
+        """Those that can be here; why others cannot is noted."""
         there = []
         for name in names:
             if name in self.data["absent"]:
@@ -178,6 +180,8 @@ class Bench:
         try:
             if "a" in self.options.parts:
                 self.run_loads()
+            if "calls" in self.options.parts:
+                calls.run(self)
         finally:
             self.data["seconds"] = time.monotonic() - self.progress.begin
             with open(os.path.join(self.out, "results.json"), "w") as f:
