@@ -119,9 +119,7 @@ class OursDirect(Ours):
     """The same with O_DIRECT on the host's file."""
 
     def prepare(self):
-        text = subprocess.run(["modinfo", "-p", self.bench.module], capture_output=True, text=True,
-                              check=True).stdout
-        if not any(line.startswith("cache:") for line in text.splitlines()):
+        if not self.bench.module_has("cache"):
             raise GuestError("the module has no parameter cache=, so no O_DIRECT")
         self.cow = self.bench.disks.copy_cow("ours-direct")
 
@@ -251,6 +249,9 @@ class Null(Competitor):
 
 class NullEmpty(Null):
     backed = 0
+
+    def device(self, row):
+        return super().device(row) if row.words["op"] == "read" else None
 
 
 class Host(Competitor):

@@ -8,7 +8,11 @@ import os
 from statistics import median
 
 import calls
+import growth
+import plots
+import programs
 import rows
+import whole
 from competitors import TITLES
 
 COLUMNS = ("ours", "tree", "tree-s", "virtio", "null", "null0", "host")
@@ -21,7 +25,8 @@ class Cell:
         self.runs = runs
         self.per_second = median(r["per_second"] for r in runs)
         values = [r["per_second"] for r in runs]
-        self.spread = (max(values) - min(values)) / self.per_second
+        self.least, self.most = min(values), max(values)
+        self.spread = (self.most - self.least) / self.per_second
         self.mb = median(r["mb_per_second"] for r in runs)
         self.p50 = median(r["latency"]["p50_ns"] for r in runs)
         self.p99 = median(r["latency"]["p99_ns"] for r in runs)
@@ -94,6 +99,12 @@ def speed_table(all_rows, cells):
     return lines
 
 
+def fio_cell(runs):
+    values = [r["per_second"] for r in runs]
+    return (f"{number(median(values))}/s ±{50 * (max(values) - min(values)) / median(values):.0f} %<br>"
+            f"{time_of(median(r['p50_ns'] for r in runs))}, p99 {time_of(median(r['p99_ns'] for r in runs))}")
+
+
 def cost_table(all_rows, cells):
     lines = ["| row | disk | who | host CPU, µs | switches | interrupts | host calls |", "|---|---|---|" + "---:|" * 4]
     for row in all_rows:
@@ -140,7 +151,8 @@ def write(data, out):
     lines = ["<!-- SPDX-License-Identifier: GPL-2.0-only -->", "# Benchmark", ""]
     lines += [f"* {name}: {text}" for name, text in data["machine"].items()]
     lines += [f"* form: {'full' if data['full'] else 'quick'}, {data['repetitions']} repetitions,"
-              f" {data.get('seconds', 0):.0f} s"]
+              f" {data.get('seconds', 0):.0f} s (" +
+              ", ".join(f"{name} {seconds:.0f}" for name, seconds in data["seconds_of"].items()) + ")"]
     others = [r["other_cpus"] for r in data["runs"]]
     if others:
         lines.append(f"* CPUs that others used meanwhile: {median(others):.2f} in the median run, {max(others):.2f} at most"
@@ -158,10 +170,19 @@ def write(data, out):
     if data["calls"]:
         lines += ["## Host calls of each operation", "", "By strace on all threads and helpers of each.", "",
                   *calls.table(data), ""]
+    if data["fio"]:
+        lines += ["## fio with io_uring in the guest", "", *programs.table(data, median, fio_cell), ""]
+    if data["whole"]:
+        lines += ["## Whole work", "", "Seconds; least and most in brackets.", "", *whole.table(data), ""]
+    if data["growth"]:
+        lines += ["## Growth", "", *growth.table(data)]
     if data["memory"]:
         lines += ["## Memory", "", "Anonymous memory on the host beside the guest's RAM, KiB, after all rows:", ""]
         lines += [f"* {TITLES.get(n, n)}: {median(m):.0f}" for n, m in data["memory"].items() if m and m[0] is not None]
         lines.append("")
+    made = plots.write(data, cells, out)
+    if made:
+        lines += ["## Plots", "", *(f"![{name}]({name}.svg)" for name in made), ""]
     if data["absent"]:
         lines += ["## What is missing, and why", ""]
         lines += [f"* {what}: {why}" for what, why in data["absent"].items()]

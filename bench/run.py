@@ -16,6 +16,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import time
 
@@ -24,14 +25,14 @@ sys.path.insert(0, here)
 
 import calls  # noqa: E402
 import competitors  # noqa: E402
+import growth  # noqa: E402
 import machine  # noqa: E402
+import programs  # noqa: E402
 import report  # noqa: E402
 import rows  # noqa: E402
+import whole  # noqa: E402
 from disks import Disks  # noqa: E402
 from guests import GuestError  # noqa: E402
-
-PARTS = ("a", "calls")
-
 
 class Progress:
     """One line that is overwritten on a terminal, a line now and then elsewhere."""
@@ -62,6 +63,7 @@ class Bench:
         cache = os.environ.get("UBD_CACHE") or os.path.join(
             os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "ubd")
         self.options = options
+        self.top = top
         self.out = os.path.abspath(options.out)
         self.kernel = os.path.join(cache, "compare/linux")
         self.module = os.path.join(top, "build/compare/ubd.ko")
@@ -76,8 +78,12 @@ class Bench:
         self.repetition = 0
         self.progress = Progress()
         self.data = {"machine": machine.describe(top, work, self.kernel), "full": options.full,
-                     "repetitions": options.repetitions, "absent": {}, "runs": [], "calls": [], "memory": {}}
+                     "repetitions": options.repetitions, "absent": {}, "runs": [], "calls": [], "fio": [], "whole": [], "growth": [], "seconds_of": {}, "memory": {}}
         self._warm = None
+
+    def module_has(self, parameter):
+        text = subprocess.run(["modinfo", "-p", self.module], capture_output=True, text=True, check=True).stdout
+        return any(line.startswith(parameter + ":") for line in text.splitlines())
 
     def check_room(self):
         needed = self.disks.bytes_needed()
@@ -115,7 +121,7 @@ class Bench:
 
     def run_loads(self):
         o = self.options
-        wanted = [row for row in rows.all_rows() if re.search(o.rows, row.id)]
+        wanted = [row for row in rows.all_rows(o.full) if re.search(o.rows, row.id)]
         names = [name for name in competitors.ALL if name in o.competitors]
         rounds = o.repetitions * len(wanted)
         done = 0
@@ -157,15 +163,21 @@ class Bench:
             if device is None:
                 continue
             self.progress.show("loads", share, f"{row.title}, {row.kind}, {competitor.name}")
+            begin = time.monotonic()
             self.settle(row, competitor)
+            settled = time.monotonic()
             try:
-                result = competitor.measure(row, device, self.options.ms)
+                # Flushes vary more than anything else.
+                ms = self.options.ms * (3 if "flush" in row.words else 1)
+                result = competitor.measure(row, device, ms)
             except GuestError as e:
                 self.data["absent"][f"{competitor.name}, {row.id}"] = str(e)[-300:]
                 self.progress.say(f"{competitor.name}, {row.id}: {e}")
                 continue
             if row.writes:
                 self.disks.sync(competitor.files())
+            result["settle_seconds"] = settled - begin
+            result["wall_seconds"] = time.monotonic() - begin
             column = "ours" if competitor.name == "ours-direct" else competitor.name
             self.data["runs"].append({"row": row.id, "competitor": column, "repetition": self.repetition, **result})
 
@@ -178,10 +190,11 @@ class Bench:
         self.progress.say("making the disks")
         self.disks.no_qcow = self.disks.make()
         try:
-            if "a" in self.options.parts:
-                self.run_loads()
-            if "calls" in self.options.parts:
-                calls.run(self)
+            for name, part in PARTS.items():
+                if name in self.options.parts:
+                    begin = time.monotonic()
+                    part(self)
+                    self.data["seconds_of"][name] = time.monotonic() - begin
         finally:
             self.data["seconds"] = time.monotonic() - self.progress.begin
             with open(os.path.join(self.out, "results.json"), "w") as f:
@@ -190,6 +203,10 @@ class Bench:
                 shutil.rmtree(self.disks.work, ignore_errors=True)
         report.write(self.data, self.out)
         print(f"bench: {self.data['seconds']:.0f} s; the report is {os.path.join(self.out, 'report.md')}")
+
+
+# In the order in which they run.
+PARTS = {"a": Bench.run_loads, "calls": calls.run, "b": programs.run, "c": whole.run, "growth": growth.run}
 
 
 def parse():
@@ -207,7 +224,7 @@ def parse():
     o.competitors = o.competitors.split(",")
     o.parts = o.parts.split(",")
     o.repetitions = o.repetitions or (7 if o.full else 3)
-    o.ms = o.ms or (1500 if o.full else 300)
+    o.ms = o.ms or (1500 if o.full else 250)
     for name in o.competitors:
         if name not in competitors.ALL:
             p.error(f"no competitor {name}")
