@@ -41,7 +41,7 @@ prepare() {
 	fi
 	# What was compiled names the headers of the original.
 	[[ $3 != *.hh ]] || rm "$dir"/cow/*.o
-	if ! make -s -C "$top/tests/fuzz" O="$dir" CORE="$dir/drivers/ubd/core" COW="$dir/tools/cow" TARGETS="$2" \
+	if ! make -s -C "$top/tests/fuzz" O="$dir" CORE="$dir/drivers/ubd/core" COW_SOURCES="$dir/tools/cow" TARGETS="$2" \
 		all >"$dir/build.log" 2>&1; then
 		cat "$dir/build.log" >&2
 		echo "mutants: $1 does not compile" >&2

@@ -3,7 +3,7 @@
  * A file system that forgets, as a host whose power fails: what was not made
  * durable is lost. For tests;
  *
- *	forgetful DIRECTORY MOUNTPOINT [SEED]
+ *	forgetful DIRECTORY MOUNTPOINT [SEED [MS]]
  *
  * DIRECTORY is the disk: what its regular files hold is what is durable. At
  * MOUNTPOINT they are seen with what was done to them since, which is only in
@@ -21,12 +21,15 @@
  * for itself; the changes of names from one of them on. A sector that is written
  * again before it is synced may have become durable with what it held before.
  *
+ * An fsync takes MS milliseconds; only then is anything durable by it.
+ *
  * What DIRECTORY's own host does is another matter: it does not crash here.
  *
  * One writes to the file .power:
  *	off		The power fails. Nothing is answered any more; SIGTERM ends
  *			the program, and all that still waits for an answer.
- *	off-at-sync	The same when an fsync or fdatasync of a file comes next.
+ *	off-at-sync F	The same when an fsync or fdatasync of the file F comes next,
+ *			or after a second.
  *	off-after N	It fails after N more calls that change or sync something;
  *			from then on each call ends with EIO.
  *	hold		An fsync or fdatasync of a file hangs.
@@ -72,6 +75,7 @@ using u8 = uint8_t;
 using u64 = uint64_t;
 
 constexpr u64 sector_bytes = 512;
+constexpr u64 never_ms = ~0ull;
 // The disk's own calls fail only where the test's host is at fault.
 constexpr int status_broken = 1;
 constexpr int status_no_mount = 77;
@@ -368,10 +372,12 @@ struct NameChange {
 	unsigned flags;
 };
 
-struct Held {
+// An fsync that is not done yet.
+struct Sync {
 	fuse_req_t request;
 	fuse_ino_t ino;
 	bool datasync;
+	u64 due_ms;
 };
 
 enum class Power {
@@ -381,7 +387,7 @@ enum class Power {
 };
 
 struct Disk {
-	Disk(const char *directory, u64 seed);
+	Disk(const char *directory, u64 seed, u64 sync_ms);
 
 	File &file(fuse_ino_t ino) { return *files.at(ino); }
 	void apply(const NameChange &c);
@@ -394,9 +400,12 @@ struct Disk {
 	Power power = Power::on;
 	u64 changes = 0;
 	u64 last_change = ~0ull;
-	bool off_at_sync = false;
+	fuse_ino_t off_at_sync = 0; // of this file
+	u64 off_at_ms = never_ms; // the time
+	const u64 sync_ms;
+	std::vector<Sync> syncs; // the first is due first
 	bool holding = false;
-	std::vector<Held> held;
+	std::vector<Sync> held;
 	// By inode number; they stay until the end. The first is none, the second the
 	// directory, the third .power.
 	std::vector<std::unique_ptr<File>> files;
@@ -408,8 +417,8 @@ constexpr fuse_ino_t ino_power = 2;
 constexpr fuse_ino_t first_ino = 3;
 constexpr const char *power_name = ".power";
 
-Disk::Disk(const char *directory, u64 seed)
-	: dir(open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)), chance(seed), files(first_ino)
+Disk::Disk(const char *directory, u64 seed, u64 ms)
+	: dir(open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)), chance(seed), sync_ms(ms), files(first_ino)
 {
 	must(dir, directory);
 	DIR *all = fdopendir(dup(dir));
@@ -463,6 +472,9 @@ void Disk::lose(Power then)
 		if (f)
 			f->lose(chance, lost, all);
 	power = then;
+	if (then == Power::failing)
+		for (const Sync &s : std::exchange(syncs, {}))
+			fuse_reply_err(s.request, EIO);
 	printf("power failed after %llu changes: %llu of %llu unsynced sectors lost, %zu changes of names\n",
 	       static_cast<unsigned long long>(changes), static_cast<unsigned long long>(lost),
 	       static_cast<unsigned long long>(all), name_changes.size());
@@ -703,18 +715,44 @@ void on_read(fuse_req_t request, fuse_ino_t ino, size_t bytes, off_t at, fuse_fi
 	fuse_reply_buf(request, reinterpret_cast<const char *>(b.data()), b.size());
 }
 
-void finish_sync(Disk &d, const Held &h)
+u64 now_ms()
 {
-	d.file(h.ino).sync(h.datasync);
-	fuse_reply_err(h.request, 0);
+	timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return static_cast<u64>(t.tv_sec) * 1000 + static_cast<u64>(t.tv_nsec) / 1000000;
+}
+
+void finish_sync(Disk &d, const Sync &s)
+{
+	d.file(s.ino).sync(s.datasync);
+	fuse_reply_err(s.request, 0);
+}
+
+// Does what is due. Returns milliseconds to what comes next, or -1.
+int do_due(Disk &d)
+{
+	if (d.power != Power::on)
+		return -1;
+	const u64 now = now_ms();
+	if (d.off_at_ms <= now) {
+		d.lose(Power::off);
+		return -1;
+	}
+	while (!d.syncs.empty() && d.syncs[0].due_ms <= now) {
+		finish_sync(d, d.syncs[0]);
+		d.syncs.erase(d.syncs.begin());
+	}
+	const u64 next = std::min(d.off_at_ms, d.syncs.empty() ? never_ms : d.syncs[0].due_ms);
+	return next == never_ms ? -1 : static_cast<int>(next - now);
 }
 
 bool obey(Disk &d, const std::string &command)
 {
 	if (command == "off") {
 		d.lose(Power::off);
-	} else if (command == "off-at-sync") {
-		d.off_at_sync = true;
+	} else if (!command.compare(0, 12, "off-at-sync ")) {
+		d.off_at_sync = find(d, command.c_str() + 12);
+		d.off_at_ms = now_ms() + 1000;
 	} else if (!command.compare(0, 10, "off-after ")) {
 		d.last_change = d.changes + strtoull(command.c_str() + 10, nullptr, 0);
 	} else if (command == "hold") {
@@ -722,8 +760,8 @@ bool obey(Disk &d, const std::string &command)
 	} else if (command == "pass" || command == "release") {
 		d.holding = false;
 		if (command == "release")
-			for (const Held &h : std::exchange(d.held, {}))
-				finish_sync(d, h);
+			for (const Sync &s : std::exchange(d.held, {}))
+				finish_sync(d, s);
 	} else {
 		return false;
 	}
@@ -761,15 +799,17 @@ void on_fsync(fuse_req_t request, fuse_ino_t ino, int datasync, fuse_file_info *
 		fuse_reply_err(request, 0);
 		return;
 	}
-	if (d.off_at_sync)
+	if (d.off_at_sync == ino)
 		d.lose(Power::off);
 	if (d.power == Power::off || !powered_change(request))
 		return;
-	const Held h{ request, ino, datasync != 0 };
+	const Sync s{ request, ino, datasync != 0, now_ms() + d.sync_ms };
 	if (d.holding)
-		d.held.push_back(h);
+		d.held.push_back(s);
+	else if (d.sync_ms)
+		d.syncs.push_back(s);
 	else
-		finish_sync(d, h);
+		finish_sync(d, s);
 }
 
 void on_fsyncdir(fuse_req_t request, fuse_ino_t, int, fuse_file_info *)
@@ -854,15 +894,19 @@ int signals()
 	return fd;
 }
 
-void serve(fuse_session *session, const Disk &d, int ending)
+void serve(fuse_session *session, Disk &d, int ending)
 {
 	pollfd p[2] = { { ending, POLLIN, 0 }, { fuse_session_fd(session), POLLIN, 0 } };
 	fuse_buf buffer{};
 	while (!fuse_session_exited(session)) {
-		if (poll(p, d.power == Power::off ? 1 : 2, -1) < 0)
+		const int wait_ms = do_due(d);
+		p[1].revents = 0;
+		if (poll(p, d.power == Power::off ? 1 : 2, wait_ms) < 0)
 			continue; // stopped, and gone on
 		if (p[0].revents)
 			break;
+		if (!p[1].revents)
+			continue;
 		const int n = fuse_session_receive_buf(session, &buffer);
 		if (n > 0)
 			fuse_session_process_buf(session, &buffer);
@@ -872,9 +916,9 @@ void serve(fuse_session *session, const Disk &d, int ending)
 	free(buffer.mem);
 }
 
-int run(const char *directory, const char *mountpoint, u64 seed)
+int run(const char *directory, const char *mountpoint, u64 seed, u64 sync_ms)
 {
-	Disk d(directory, seed);
+	Disk d(directory, seed, sync_ms);
 	const int ending = signals();
 	const fuse_lowlevel_ops o = operations();
 	char name[] = "forgetful", option[] = "-o", options[] = "fsname=forgetful,nosuid,nodev";
@@ -896,12 +940,13 @@ int run(const char *directory, const char *mountpoint, u64 seed)
 
 int main(int argc, char **argv)
 {
-	if (argc < 3 || argc > 4) {
-		fprintf(stderr, "usage: forgetful DIRECTORY MOUNTPOINT [SEED]\n");
+	if (argc < 3 || argc > 5) {
+		fprintf(stderr, "usage: forgetful DIRECTORY MOUNTPOINT [SEED [MS]]\n");
 		return 2;
 	}
 	// Nobody else would end it, and what waits for it.
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	umask(0); // the kernel has done that already
-	return run(argv[1], argv[2], argc > 3 ? strtoull(argv[3], nullptr, 0) : 0);
+	auto number = [&](int i) { return i < argc ? strtoull(argv[i], nullptr, 0) : 0; };
+	return run(argv[1], argv[2], number(3), number(4));
 }

@@ -24,7 +24,7 @@ make_disk() {
 	mkdir disk mnt
 }
 
-# power_on [SEED]: see forgetful.cc
+# power_on [SEED [MS]]: see forgetful.cc
 power_on() {
 	local until=$((SECONDS + patience))
 	local ended=0
@@ -60,16 +60,16 @@ disk_has() {
 	awk -v word="$1" '$1 == word { print $2 }' "$mnt/.power"
 }
 
-# power_fails GUEST off|off-at-sync: first the power, then the guest, which sees
-# nothing of it.
+# power_fails GUEST WORD...: first the power, then the guest, which sees nothing of
+# it. The words are what the disk is told: off, or off-at-sync FILE.
 power_fails() {
 	local until=$((SECONDS + patience))
 	local before
 
 	before=$(grep -c '^power failed' power.log || true)
-	tell_disk "$2"
+	tell_disk "${*:2}"
 	while [ "$(grep -c '^power failed' power.log)" = "$before" ]; do
-		[ "$SECONDS" -lt "$until" ] || fail 'nothing is synced'
+		[ "$SECONDS" -lt "$until" ] || fail 'the power does not fail'
 		sleep 0.01
 	done
 	kill -KILL "${guest_pid[$1]}"
@@ -96,11 +96,10 @@ new_overlays() {
 # COW file two processes write and flush (a, b), while one writes only (t), as on
 # another COW file, whose bits are committed all the same (u); on a raw disk one
 # flushes (w), one writes with FUA (f). Each second time the COW files are to be
-# made first; each second time some of what is not durable is there nevertheless;
-# and each second time the power fails just before a sync, which is when most is to
-# be lost.
+# made first. Each second time the power fails just when a commit is to make
+# something durable, and some of that is there nevertheless; else at any moment.
 power_fails_often() {
-	local round seed how
+	local round seed when
 
 	make_disk
 	truncate -s 64M disk/base.img disk/other.img disk/raw.img
@@ -112,8 +111,13 @@ power_fails_often() {
 	"$tool" stream new disk/raw.img 4 f
 	for round in $(seq 0 "$1"); do
 		rm -f ./*.up
-		seed=$((round / 2 % 2 * (RANDOM + 1)))
-		power_on $seed
+		case $((round / 2 % 4)) in
+		0) seed=0 when=off ;;
+		1) seed=$((RANDOM + 1)) when='off-at-sync a.cow' ;;
+		2) seed=$((RANDOM + 1)) when=off ;;
+		3) seed=$((RANDOM + 1)) when='off-at-sync u.cow' ;;
+		esac
+		power_on "$seed" 2
 		if [ "$round" != 0 ]; then
 			"$ubd_cow" check "$mnt/a.cow"
 			"$ubd_cow" check "$mnt/u.cow"
@@ -125,9 +129,7 @@ power_fails_often() {
 			"try=/dev/ubdc=0=$work/u" "write=/dev/ubdb=0=$work/w" "fua=/dev/ubdb=4=$work/f" end
 		streams_await "r$round" a b t u w f
 		sleep "0.$((RANDOM % 2))$((RANDOM % 10))$((RANDOM % 10))"
-		how=off
-		[ $((round / 4 % 2)) = 0 ] || how=off-at-sync
-		power_fails "r$round" $how
+		power_fails "r$round" "$when"
 		streams_right "r$round"
 	done
 	awk -v rounds="$1" '/^power failed/ { lost += $6; all += $8 }
