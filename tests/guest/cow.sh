@@ -534,6 +534,8 @@ test_others_files() {
 
 # A COW file is no backing file, and a raw one may lie on a file that is too short.
 test_stacked_and_short() {
+	local i
+
 	base
 	guest one "ubd0=$work/a.cow,$work/base.img" <<-'EOF'
 		load
@@ -544,7 +546,10 @@ test_stacked_and_short() {
 	# Bits and some data are there; the rest was never written.
 	truncate -s $((12288 + 512 * 512)) short.cow
 	cp short.cow read.cow
-	guest two "ubd0=$work/b.cow,$work/a.cow" "ubd1=$work/short.cow" "ubd2r=$work/read.cow" <<-'EOF'
+	cp short.cow cut.cow
+	truncate -s -1 cut.cow
+	guest two "ubd0=$work/b.cow,$work/a.cow" "ubd1=$work/short.cow" "ubd2r=$work/read.cow" \
+		"ubd3=$work/cut.cow" "ubd4r=$work/cut.cow" <<-'EOF'
 		load
 		same disks "$(cd /sys/block && echo ubd*)" 'ubdb ubdc'
 		for d in ubdb ubdc; do
@@ -559,6 +564,10 @@ test_stacked_and_short() {
 	EOF
 	[ ! -e b.cow ] || fail 'a COW file was made over a COW file'
 	expect_log two "ubda: $work/a.cow: is a COW file itself, and can be no backing file; merge it first"
+	for i in d e; do
+		expect_log two "ubd$i: $work/cut.cow: is cut short: by its bitmap it has sectors behind its end at byte 274431, .* truncate -s 16789504 $work/cut.cow$"
+	done
+	expect_eq 'length that was cut' "$(stat -c %s cut.cow)" 274431
 	expect_eq 'length that was read only' "$(stat -c %s read.cow)" $((12288 + 512 * 512))
 	expect_eq 'length' "$(stat -c %s short.cow)" "$(stat -c %s a.cow)"
 	base_untouched

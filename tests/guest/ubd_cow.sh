@@ -627,6 +627,18 @@ test_check() {
 	finds 3 data_truncated --repair
 	ends_with 3 check bad.cow
 	says 'bad.cow: it has 14335 bytes, but by its bitmap it has sectors up to byte 14336'
+	# Nobody takes zeros for what is lost without being told to.
+	cp bad.cow before.cow
+	for command in 'merge bad.cow' 'merge bad.cow --into new.img' 'diff bad.cow' 'convert bad.cow new.img' \
+		'rebase bad.cow odd.img'; do
+		# shellcheck disable=SC2086 # words
+		ends_with 1 $command
+		says "bad.cow: is cut short: .* truncate -s $(stat -c %s odd.cow) bad.cow$"
+	done
+	cmp bad.cow before.cow || fail "a file that was cut was changed"
+	[ ! -e new.img ] || fail "a file was made of one that was cut"
+	truncate -s "$(stat -c %s odd.cow)" bad.cow
+	"$ubd_cow" merge bad.cow
 	# A name that would talk to the terminal.
 	damage && bytes_at bad.cow $((name_at + 1)) '\033[2Jx\0'
 	ends_with 3 check bad.cow

@@ -35,7 +35,6 @@ private:
 	void check_padding();
 	void check_backing();
 	void check_backing_content(const File &backing);
-	u64 end_of_bits() const;
 
 	const std::string path_;
 	const bool repair_;
@@ -79,14 +78,6 @@ bool Check::check_header()
 	return true;
 }
 
-// Behind the last sector that the file should have, in the file.
-u64 Check::end_of_bits() const
-{
-	u64 end = 0;
-	for_each_run(cow_, [&](const Range &r) { end = r.end(); });
-	return end ? cow_.header.data_offset + end : 0;
-}
-
 void Check::check_length()
 {
 	const CowHeader &h = cow_.header;
@@ -101,7 +92,7 @@ void Check::check_length()
 		      from_copy);
 		return;
 	}
-	if (const u64 end = end_of_bits(); end > bytes) {
+	if (const u64 end = end_of_bits(cow_); end > bytes) {
 		found("data_truncated",
 		      "it has " + std::to_string(bytes) + " bytes, but by its bitmap it has sectors up to byte " +
 			      std::to_string(end) + ": these are lost, and would be read as zeros",

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-#include "image.hh"
+#include "ranges.hh"
 
 #include <cerrno>
 #include <climits>
@@ -31,6 +31,18 @@ bool is_cow(const File &file)
 	CowHeader header;
 	const char *why = "";
 	return read_header(file, header, why) != CowRead::plain;
+}
+
+// What it lost would be read as zeros, and merged.
+void refuse_cut(const Image &cow)
+{
+	const u64 bytes = cow.file.size();
+	if (bytes < cow.header.file_bytes() && end_of_bits(cow) > bytes)
+		fail(cow.file.path(),
+		     "is cut short: by its bitmap it has sectors behind its end at byte " + std::to_string(bytes) +
+			     ", which are lost",
+		     "restore it from a copy, or say, to have zeros there: truncate -s " +
+			     std::to_string(cow.header.file_bytes()) + " " + shown(cow.file.path()));
 }
 
 } // namespace
@@ -94,6 +106,7 @@ File open_backing(const Image &cow, const std::string &path, Access access)
 
 File open_own_backing(const Image &cow, Access access)
 {
+	refuse_cut(cow);
 	File backing = open_backing(cow, backing_path(cow), access);
 	if (!mtime_matches(cow.header, backing) && !cow.header.merging)
 		fail(cow.file.path(), mtime_text(cow.header, backing),

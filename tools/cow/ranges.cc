@@ -34,6 +34,13 @@ void BitWindow::load(const Image &cow, u64 first)
 			    static_cast<u32>(std::min<u64>(n - done, CowBitmap::block_bytes)));
 }
 
+u64 end_of_bits(const Image &cow)
+{
+	u64 end = 0;
+	for_each_run(cow, [&](const Range &r) { end = r.end(); });
+	return end ? cow.header.data_offset + end : 0;
+}
+
 // As the driver commits: a bit that the file has is never ahead of its data.
 void BitWindow::commit(const Image &cow)
 {

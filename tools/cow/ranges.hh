@@ -84,6 +84,10 @@ template <class Visit> void for_each_run(const Image &cow, Visit visit)
 		visit(run);
 }
 
+// Behind the last sector that the file has by its bitmap, in the file; 0: it has
+// none.
+u64 end_of_bits(const Image &cow);
+
 // Calls visit(Range, bool in_cow) for the whole device, in order.
 template <class Visit> void for_each_part(const Image &cow, Visit visit)
 {

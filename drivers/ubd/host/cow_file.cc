@@ -399,9 +399,10 @@ Error CowFile::open(const CowRequest &r, HostFile &file)
 	}
 	UBD_TRY(open_backing(r, file));
 	UBD_TRY(check_sizes(r, file));
-	UBD_TRY(switch_backing(r, file));
 	UBD_TRY(map_memory(r));
-	return load_bitmap(r, file);
+	UBD_TRY(load_bitmap(r, file));
+	UBD_TRY(lengthen(f, file));
+	return switch_backing(r, file);
 }
 
 /*
@@ -490,16 +491,32 @@ Error CowFile::check_sizes(const CowRequest &r, const HostFile &file)
 	if (bytes < header_.bitmap_offset + header_.bitmap_bytes)
 		return refuse(f, errno_inval, "is cut short: its bitmap is not whole",
 			      "restore it from a copy, or look at it with ubd-cow check");
+	if (bytes < header_.file_bytes() && file.is_block_device())
+		return refuse(f, errno_inval, "is on a block device that is too small for it", "take a larger one");
+	return no_error;
+}
+
+// As the kernel's own driver leaves it, it ends behind the last sector that was
+// written: then it gets its whole length. If it ends before, it was cut.
+Error CowFile::lengthen(const OpenRequest &r, const HostFile &file)
+{
+	const u64 bytes = file.size().value;
 	if (bytes >= header_.file_bytes())
 		return no_error;
-	if (file.is_block_device())
-		return refuse(f, errno_inval, "is on a block device that is too small for it", "take a larger one");
-	// Its last sectors were never written: as the kernel's own driver leaves it,
-	// it is sparse, and has its whole length. What is missing reads as zeros.
+	bool lost;
+	const u64 there = bytes > header_.data_offset ? (bytes - header_.data_offset) >> UBD_SECTOR_SHIFT : 0;
+	const u64 rest = header_.sectors() - there;
+	if (cow_.bitmap.run(there, rest, lost) < rest || lost) {
+		ubd_k_log(UBD_LOG_ERROR, false,
+			  "%s: %s: is cut short: by its bitmap it has sectors behind its end at byte %llu, which are "
+			  "lost; restore it from a copy, or say, to have zeros there: truncate -s %llu %s\n",
+			  r.disk, r.shown, bytes, header_.file_bytes(), r.shown);
+		return Error{ errno_inval };
+	}
 	if (file.read_only())
 		return no_error;
 	Error e = to_error(sys::call(SYS_ftruncate, file.fd(), static_cast<long>(header_.file_bytes())));
-	return e ? refuse_errno(f, "cannot get its whole length", e, write_remedy(e)) : no_error;
+	return e ? refuse_errno(r, "cannot get its whole length", e, write_remedy(e)) : no_error;
 }
 
 Error CowFile::check_mtime(const CowRequest &r, const struct stat &st)

@@ -70,6 +70,7 @@ private:
 	Error open_backing(const CowRequest &r, HostFile &file);
 	Error check_plain(const CowRequest &r, const OpenRequest &base);
 	Error check_sizes(const CowRequest &r, const HostFile &file);
+	Error lengthen(const OpenRequest &r, const HostFile &file);
 	Error check_mtime(const CowRequest &r, const struct stat &st);
 	Error switch_backing(const CowRequest &r, HostFile &file);
 	Error map_memory(const CowRequest &r);
