@@ -128,15 +128,15 @@ soak: | setup
 # --- measuring ----------------------------------------------------------------
 
 bench-tools: modules-compare tools
-	@$(MAKE) -s -C bench KDIR=$(UBD_CACHE)/compare
+	@$(MAKE) -s -C tests/bench KDIR=$(UBD_CACHE)/compare
 
-# FULL=1: the long form. BENCH: more words for bench/run.py.
+# FULL=1: the long form. BENCH: more words for tests/bench/run.py.
 bench: bench-tools setup-bench
-	@python3 bench/run.py $(if $(filter-out 0,$(FULL)),--full)
+	@python3 tests/bench/run.py $(if $(filter-out 0,$(FULL)),--full)
 
 # --- the rest ---------------------------------------------------------------
 
-format-files = $(shell find bench drivers include tests tools \
+format-files = $(shell find drivers include tests tools \
 	'(' -name '*.cc' -o -name '*.hh' -o -name '*.c' -o -name '*.h' ')' -type f)
 
 format format-check: setup-format

@@ -3,7 +3,7 @@
 #
 # What an operation costs, in counts: chunks, calls that hand them to the host,
 # interrupts, fdatasyncs, and how often the UML process gives up its CPU. Loads
-# come from bench/load in the guest's kernel, with a number of operations that is
+# come from tests/bench/load in the guest's kernel, with a number of operations that is
 # always the same. Times vary from host to host; these do not, and a bound that
 # is passed is work that was not there before.
 . "$(dirname "$0")/lib.sh"
@@ -11,7 +11,7 @@
 # The load module for the kernel of the next guest.
 build_load() {
 	mkdir -p "$work/load"
-	cp -rs "$top/bench/load/." "$work/load/"
+	cp -rs "$top/tests/bench/load/." "$work/load/"
 	env -u MAKEFLAGS -u MFLAGS make -s -C "$(dirname "$kernel")" ARCH=um "M=$work/load" modules
 }
 
@@ -48,7 +48,7 @@ count() {
 	ops=${ops%%,*}
 	load=$*
 	echo "$disk $*:" $(for name in chunks submit_calls inline_completions interrupt_completions interrupts host_syncs host_dsync_writes \
-		syncs_shared commits bitmap_writes chunks_continued chunks_retried missed_wakeups; do
+		syncs_shared commits bitmap_writes bitmap_allocations chunks_continued chunks_retried missed_wakeups; do
 		[ $((now[$name] - was[$name])) = 0 ] || echo "$name $((now[$name] - was[$name]))"
 	done) >>$work/figures
 }
@@ -148,7 +148,13 @@ test_cow() {
 		exactly chunks 1000
 		at_most submit_calls 40
 		at_most interrupts 10
+		# The first makes space for 64 KiB of the bitmap, which is more than all of it.
+		count ubda op=write bs=4k ios=1 offset=60m
+		exactly chunks 2000
+		exactly bitmap_allocations 1000
+		count ubda op=flush ios=1
 		count ubda op=write depth=1 ios=50 flush=1 order=once length=32m
+		exactly bitmap_allocations 0
 		exactly chunks 2000
 		exactly commits 1000
 		exactly host_syncs 2000

@@ -255,7 +255,7 @@ class NullEmpty(Null):
 
 
 class Host(Competitor):
-    """bench/host/loop on the raw file; of several ways to do a row the fastest counts."""
+    """host/loop on the raw file; of several ways to do a row the fastest counts."""
 
     def start(self):
         pass

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # What a guest of the benchmark runs as its init: it mounts, then does what comes
-# as lines on its second console, /dev/tty1, which is a pipe to bench/guests.py.
+# as lines on its second console, /dev/tty1, which is a pipe to guests.py.
 # After each line it answers "#end STATUS". The caller's environment is at the
 # head of a copy of this file: $bin, with copies of mount and umount, and $mnt.
 set -u
@@ -21,7 +21,7 @@ mount -t tmpfs tmpfs "$mnt"
 stty raw -echo </dev/tty1
 exec 9<>/dev/tty1
 
-# one WORD...: a load of bench/load, and what the guest counted before and after.
+# one WORD...: a load of load/, and what the guest counted before and after.
 # Builtins alone: no program of the guest runs beside it.
 one() {
 	local result=

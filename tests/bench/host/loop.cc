@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// The host's own speed: the loads of bench/load/ubd_load.c, done on a file by
+// The host's own speed: the loads of load/ubd_load.c, done on a file by
 // io_uring or by plain calls, without any guest. Words and result are the same.
 //
 //	loop NAME=VALUE...

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 class Row:
     name: str
     title: str
-    # Words for bench/load and bench/host alike.
+    # Words for load/ and host/ alike.
     words: dict
     kind: str
     region: str

@@ -3,7 +3,7 @@
 # Guests of the benchmark, the daemon that serves disks to one of them, and what
 # the host counts of their processes.
 #
-# A Guest is a UML process whose init is bench/guest-init.sh; run() has it do a
+# A Guest is a UML process whose init is guest-init.sh; run() has it do a
 # line of shell and gives back what it printed.
 
 import os

@@ -59,7 +59,7 @@ class Progress:
 
 class Bench:
     def __init__(self, options):
-        top = os.path.dirname(here)
+        top = os.path.dirname(os.path.dirname(here))
         cache = os.environ.get("UBD_CACHE") or os.path.join(
             os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "ubd")
         self.options = options
