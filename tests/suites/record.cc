@@ -273,6 +273,25 @@ UBD_CASE(full)
 	CHECK_EQ(c.bytes, room);
 }
 
+// Nor is anything written behind the memory, which ends anywhere.
+UBD_CASE(full_by_a_byte)
+{
+	for (u32 less : each(1, 7, 8)) {
+		Recorded r;
+		World &w = *r;
+		char text[32];
+		ubd_k_snprintf(text, sizeof(text), "on %llu",
+			       sizeof(RecordHead) + 2 * sizeof(RecordEntry) - less + 0ull);
+		REQUIRE(!obey(w, text));
+		CHECK(!obey(w, "mark 1"));
+		CHECK_EQ(obey(w, "mark 2").number, errno_nospc);
+		REQUIRE(!obey(w, "off"));
+		const Copy c(w);
+		CHECK_EQ(c.head().full, 1);
+		CHECK_EQ(c.head().entries, 1);
+	}
+}
+
 // What is small enough is not noted either, once something was too large.
 UBD_CASE(full_stays_full)
 {
@@ -395,6 +414,7 @@ const ubd_test_case ubd_suite_record[] = {
 	UBD_ENTRY(in_the_order_of_what_happened),
 	UBD_ENTRY(begins_when_the_host_rests),
 	UBD_ENTRY(full),
+	UBD_ENTRY(full_by_a_byte),
 	UBD_ENTRY(full_stays_full),
 	UBD_ENTRY(with_faults),
 	UBD_ENTRY(errors_and_continuations),

@@ -57,14 +57,11 @@ Error RecordCommand::parse(const char *text, size_t bytes, RecordCommand &out)
 
 Error Recorder::obey(const RecordCommand &c, void *&memory)
 {
-	switch (c.verb) {
-	case RecordCommand::Verb::on:
+	if (c.verb == RecordCommand::Verb::on)
 		return start(c.number, memory);
-	case RecordCommand::Verb::off:
+	if (c.verb == RecordCommand::Verb::off) {
 		on_ = false;
 		return no_error;
-	case RecordCommand::Verb::mark:
-		break;
 	}
 	if (!on_)
 		return Error{ errno_inval };
