@@ -109,7 +109,7 @@ test_host_transient() {
 # Writes of data and of bits that find no space, and an fdatasync that fails:
 # after that nothing may be promised any more.
 test_host_errors() {
-	crash_hosts $((soak_seed + 200)) 2000 'write errno=28 chance=4; sync errno=5 after=250 times=1' FAILURES
+	crash_hosts $((soak_seed + 200)) 2000 'write errno=28 chance=4; sync errno=5 after=100 times=1' FAILURES
 }
 
 # Each write is durable when it has ended, though fdatasyncs are tried again.
@@ -121,7 +121,7 @@ test_host_through() {
 # Those that share a commit that fails are all told.
 test_host_through_errors() {
 	flags=s
-	crash_hosts $((soak_seed + 400)) 800 'write errno=28 chance=10; sync errno=5 after=150 times=1' FAILURES
+	crash_hosts $((soak_seed + 400)) 800 'write errno=28 chance=10; sync errno=5 after=100 times=1' FAILURES
 }
 
 run_tests "$@"
