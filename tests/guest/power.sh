@@ -285,4 +285,126 @@ test_new_file() {
 	power_fails_everywhere 1 whole_or_not convert "$mnt/a.cow" "$mnt/new.cow"
 }
 
+bitmap_at=8192
+
+# bits: the bitmap of a.cow, as it is to be seen
+bits() {
+	dd if="$mnt/a.cow" bs=4096 skip=$((bitmap_at / 4096)) count=4 status=none | sha256sum
+}
+
+# now: tenths of seconds
+now() {
+	local t=${EPOCHREALTIME/[.,]/}
+
+	echo $((t / 100000))
+}
+
+# hung_guest SCRIPT: writes and flushes 100 records, then what is never flushed: 64
+# KiB in another block of the bitmap; then it does as the script says. No bits are
+# committed but by a flush.
+hung_guest() {
+	make_disk
+	truncate -s 64M disk/base.img
+	dd if=/dev/urandom of=disk/base.img bs=1M seek=8 count=24 conv=notrunc status=none
+	dd if=/dev/urandom of=landed bs=64K count=1 status=none
+	power_on
+	guest_start one "ubd0=$mnt/a.cow,$mnt/base.img" <<-EOF
+		load commit_ms=0
+		"\$tool" records write /dev/ubda $work/ack 100
+		dd if=$work/landed of=/dev/ubda bs=64K seek=256 oflag=direct conv=notrunc status=none
+		$1
+		touch $work/up
+		sleep 1000
+	EOF
+	guest_await one up
+	flushed_bits=$(bits)
+}
+
+kill_hung_guest() {
+	kill -KILL "${guest_pid[one]}"
+	killed_at=$(now)
+}
+
+# until_unlocked SECONDS: sets $took, in tenths
+until_unlocked() {
+	"$tool" lock-wait "$mnt/a.cow" "$1" || fail "a.cow is still locked $1 s after the guest was killed"
+	took=$(($(now) - killed_at))
+}
+
+# next_guest landed|base: what is there where the first one wrote what it did not
+# flush
+next_guest() {
+	guest "next-$1" "ubd0=$mnt/a.cow" <<-EOF
+		load
+		"\$tool" records verify /dev/ubda 100
+		dd if=/dev/ubda of=$work/seen bs=64K skip=256 count=1 status=none
+		cmp -i 33M /dev/ubda $mnt/base.img
+		unload
+	EOF
+	[ "$1" = landed ] || dd if=disk/base.img of=landed bs=64K skip=256 count=1 status=none
+	cmp seen landed || fail "the next guest does not see what is $1"
+}
+
+# The guest is killed, and the fdatasync of its relay hangs: after three seconds
+# the file is given free, without new bits; and none is written any more when the
+# disk goes on, since somebody else may have the file by then. (No other guest can
+# show it sooner: Linux locks a file of FUSE's while an fsync of it hangs.)
+test_commit_hangs() {
+	hung_guest ''
+	tell_disk hold
+	kill_hung_guest
+	guest_wait one
+	until_unlocked 20
+	[ "$took" -ge 25 ] || fail "it was given free after $took tenths of a second, and what had landed is not committed"
+	[ "$took" -le 60 ] || fail "it was given free only after $took tenths of a second"
+	expect_eq 'fdatasyncs that hang' "$(disk_has held)" 1
+	expect_eq 'bitmap' "$(bits)" "$flushed_bits"
+	[ "$(relays | wc -l)" = 1 ] || fail "there is not just the one that hangs: $(relays)"
+	tell_disk release
+	expect_no_trace
+	expect_eq 'bitmap after the disk went on' "$(bits)" "$flushed_bits"
+	next_guest base
+	unplug
+	echo "the relay's fdatasync hangs: unlocked after $((took / 10)).$((took % 10)) s" >figures
+}
+
+# The disk goes on in time.
+test_commit_is_slow() {
+	hung_guest ''
+	tell_disk hold
+	kill_hung_guest
+	guest_wait one
+	sleep 1
+	"$tool" lock-wait "$mnt/a.cow" 0 && fail 'it is not locked, but not committed'
+	expect_eq 'bitmap' "$(bits)" "$flushed_bits"
+	tell_disk release
+	until_unlocked 2
+	expect_no_trace
+	[ "$(bits)" != "$flushed_bits" ] || fail 'nothing was committed'
+	next_guest landed
+	unplug
+}
+
+# The guest itself is in an fdatasync that hangs. What a process has asked the host
+# for is there after it was killed: until it ends, the process has not, and nobody
+# else gets the file. Then all that landed is committed.
+test_flush_hangs() {
+	hung_guest '
+		echo hold >'"$work/mnt/.power"'
+		sync /dev/ubda &'
+	until [ "$(disk_has held)" = 1 ]; do
+		sleep 0.05
+	done
+	kill_hung_guest
+	sleep 4
+	"$tool" lock-wait "$mnt/a.cow" 0 && fail 'somebody else gets the file'
+	expect_eq 'bitmap' "$(bits)" "$flushed_bits"
+	tell_disk release
+	guest_wait one
+	until_unlocked 2
+	expect_no_trace
+	next_guest landed
+	unplug
+}
+
 run_tests "$@"
