@@ -18,7 +18,7 @@ cd "$top" || exit 1
 soak_root=$top/build/soak
 
 # In this order: so the first minutes have some of each kind.
-steps=(fire.no_memory simulator fuzz crash fire.swap_in_64m fire.by_chance build.module cow.killed
+steps=(fire.no_memory simulator fuzz crash fire.swap_in_64m fire.by_chance build.module cow.killed power.records
 	fire.swap_without_slab faults.chance cow_model.random_errors fire.parallel_again build.kernel)
 # Seconds that must be left for a step to be begun, where that is more than one.
 declare -A needs=([build.kernel]=5400)

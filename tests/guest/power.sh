@@ -91,6 +91,7 @@ new_overlays() {
 	sync "$mnt"
 }
 
+# power_fails_often ROUNDS SECONDS: so often, or as long as that.
 # Guests that write streams of records, until the power fails at any moment: the
 # next one finds all that was flushed, and nothing that was never written. On a
 # COW file two processes write and flush (a, b), while one writes only (t), as on
@@ -99,7 +100,9 @@ new_overlays() {
 # made first. Each second time the power fails just when a commit is to make
 # something durable, and some of that is there nevertheless; else at any moment.
 power_fails_often() {
-	local round seed when
+	local until=$((SECONDS + $2))
+	local round=0
+	local seed when
 
 	make_disk
 	truncate -s 64M disk/base.img disk/other.img disk/raw.img
@@ -109,7 +112,8 @@ power_fails_often() {
 	"$tool" stream new disk/other.img 0 u
 	"$tool" stream new disk/raw.img 0 w
 	"$tool" stream new disk/raw.img 4 f
-	for round in $(seq 0 "$1"); do
+	# The last one finds what the last but one was told.
+	while [ "$round" -le "$1" ] || [ "$SECONDS" -lt "$until" ]; do
 		rm -f ./*.up
 		case $((round / 2 % 4)) in
 		0) seed=0 when=off ;;
@@ -131,17 +135,24 @@ power_fails_often() {
 		sleep "0.$((RANDOM % 2))$((RANDOM % 10))$((RANDOM % 10))"
 		power_fails "r$round" "$when"
 		streams_right "r$round"
+		round=$((round + 1))
 	done
-	awk -v rounds="$1" '/^power failed/ { lost += $6; all += $8 }
+	awk -v rounds=$((round - 1)) '/^power failed/ { lost += $6; all += $8 }
 		/^stream/ { sum[substr($2, length($2) - 1, 1)] += $3 }
 		END { printf "power failed %d times, after %d flushed and %d FUA records; %d of %d unsynced sectors lost\n",
 			rounds, sum["a"] + sum["b"] + sum["w"], sum["f"], lost, all
 			exit !lost }' power.log found >figures || fail 'nothing was lost: this was no test'
 }
 
-limit[records]=240
+limit[records]=$((240 + soak_seconds))
 test_records() {
-	power_fails_often "${UBD_KILL_ROUNDS:-16}"
+	power_fails_often "${UBD_KILL_ROUNDS:-16}" "$soak_seconds"
+}
+
+property[records_long]=full
+limit[records_long]=900
+test_records_long() {
+	power_fails_often 200 0
 }
 
 # The same disk under the kernel's own driver, whose flush does nothing: here it
@@ -374,7 +385,7 @@ test_commit_is_slow() {
 	tell_disk hold
 	kill_hung_guest
 	guest_wait one
-	sleep 1
+	sleep 0.5
 	"$tool" lock-wait "$mnt/a.cow" 0 && fail 'it is not locked, but not committed'
 	expect_eq 'bitmap' "$(bits)" "$flushed_bits"
 	tell_disk release
