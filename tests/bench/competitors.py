@@ -62,6 +62,7 @@ class Competitor:
             self.absent = str(e)
             self.stop()
             raise
+        self.absent = None
 
     def stop(self):
         if self.guest:
@@ -78,7 +79,7 @@ class Competitor:
         words = dict(row.words)
         if row.region != "small":
             words["offset"], words["length"] = self.region(row)
-        words["ms"] = 20000 if row.fixed else ms
+        words["ms"] = 10000 if row.fixed else ms
         words["seed"] = self.bench.repetition + 1
         text = " ".join(f"{k}={v}" for k, v in words.items())
         if row.devices > 1:
@@ -87,7 +88,7 @@ class Competitor:
 
     def measure(self, row, device, ms):
         before, busy = Usage(self.pids()), host_busy_ns()
-        text = self.guest.run(self.line(row, device, ms), patience=90)
+        text = self.guest.run(self.line(row, device, ms), patience=40)
         usage = Usage(self.pids()).since(before)
         busy = host_busy_ns() - busy
         return summary(text, usage, busy)
@@ -285,7 +286,7 @@ class Host(Competitor):
         words = dict(row.words)
         if row.region != "small":
             words["offset"], words["length"] = self.region(row)
-        words["ms"] = 20000 if row.fixed else ms
+        words["ms"] = 10000 if row.fixed else ms
         words["seed"] = self.bench.repetition + 1
         words["direct"] = int(row.cache == "direct")
         words.update(way)

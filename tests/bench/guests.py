@@ -20,6 +20,10 @@ class GuestError(Exception):
     pass
 
 
+class GuestHangs(GuestError):
+    """It does not answer, or has ended: start another one."""
+
+
 class Guest:
     def __init__(self, name, kernel, words, work, memory="320M", patience=120):
         self.name = name
@@ -77,17 +81,28 @@ class Guest:
         while mark not in self._text:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise GuestError(f"{self.name} does not answer; its log is {self.log_path}")
+                raise GuestHangs(f"{self.name} does not answer; {self.state()}; its log is {self.log_path}")
             if not select.select([self._in], [], [], min(left, 1))[0]:
                 if self.process.poll() is not None:
-                    raise GuestError(f"{self.name} ended; its log is {self.log_path}")
+                    raise GuestHangs(f"{self.name} ended; its log is {self.log_path}")
                 continue
             part = os.read(self._in, 1 << 16)
             if not part:
-                raise GuestError(f"{self.name} ended; its log is {self.log_path}")
+                raise GuestHangs(f"{self.name} ended; its log is {self.log_path}")
             self._text += part
         text, _, self._text = self._text.partition(mark)
         return text
+
+    def state(self):
+        """What the host sees of a guest that does not answer."""
+        try:
+            before = Usage([self.process.pid])
+            time.sleep(1)
+            used = Usage([self.process.pid]).since(before)["cpu_ns"] / 1e9
+            with open(f"/proc/{self.process.pid}/wchan") as f:
+                return f"its process waits in {f.read() or '?'} and used {used:.2f} s of the last second's CPU"
+        except OSError as e:
+            return str(e)
 
     def stop(self):
         """Powers it off; gives back the seconds that this took."""

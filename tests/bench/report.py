@@ -183,6 +183,9 @@ def write(data, out):
     made = plots.write(data, cells, out)
     if made:
         lines += ["## Plots", "", *(f"![{name}]({name}.svg)" for name in made), ""]
+    if data["hangs"]:
+        lines += ["## Guests that hung, and were started again", "",
+                  *(f"* {TITLES.get(name, name)}: {n} times" for name, n in data["hangs"].items()), ""]
     if data["absent"]:
         lines += ["## What is missing, and why", ""]
         lines += [f"* {what}: {why}" for what, why in data["absent"].items()]

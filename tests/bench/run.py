@@ -16,6 +16,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -32,7 +33,7 @@ import report  # noqa: E402
 import rows  # noqa: E402
 import whole  # noqa: E402
 from disks import Disks  # noqa: E402
-from guests import GuestError  # noqa: E402
+from guests import GuestError, GuestHangs  # noqa: E402
 
 class Progress:
     """One line that is overwritten on a terminal, a line now and then elsewhere."""
@@ -78,7 +79,7 @@ class Bench:
         self.repetition = 0
         self.progress = Progress()
         self.data = {"machine": machine.describe(top, work, self.kernel), "full": options.full,
-                     "repetitions": options.repetitions, "absent": {}, "runs": [], "calls": [], "fio": [], "whole": [], "growth": [], "seconds_of": {}, "memory": {}}
+                     "repetitions": options.repetitions, "absent": {}, "runs": [], "calls": [], "fio": [], "whole": [], "growth": [], "seconds_of": {}, "hangs": {}, "memory": {}}
         self._warm = None
 
     def module_has(self, parameter):
@@ -160,7 +161,7 @@ class Bench:
         turn = self.repetition % max(len(there), 1)
         for competitor in there[turn:] + there[:turn]:
             device = competitor.device(row)
-            if device is None:
+            if device is None or competitor.absent:
                 continue
             self.progress.show("loads", share, f"{row.title}, {row.kind}, {competitor.name}")
             begin = time.monotonic()
@@ -173,6 +174,8 @@ class Bench:
             except GuestError as e:
                 self.data["absent"][f"{competitor.name}, {row.id}"] = str(e)[-300:]
                 self.progress.say(f"{competitor.name}, {row.id}: {e}")
+                if isinstance(e, GuestHangs):
+                    self._start_again(competitor)
                 continue
             if row.writes:
                 self.disks.sync(competitor.files())
@@ -180,6 +183,15 @@ class Bench:
             result["wall_seconds"] = time.monotonic() - begin
             column = "ours" if competitor.name == "ours-direct" else competitor.name
             self.data["runs"].append({"row": row.id, "competitor": column, "repetition": self.repetition, **result})
+
+    def _start_again(self, competitor):
+        self.data["hangs"][competitor.name] = self.data["hangs"].get(competitor.name, 0) + 1
+        competitor.guest.kill()
+        competitor.stop()
+        try:
+            competitor.start()
+        except Exception as e:
+            self.data["absent"][competitor.name] = f"not again after it hung: {e}"
 
     # --- all ---
 
@@ -232,4 +244,6 @@ def parse():
 
 
 if __name__ == "__main__":
+    # So that guests are ended, and disks removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     Bench(parse()).run()
