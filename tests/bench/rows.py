@@ -142,6 +142,7 @@ def all_rows(full=True):
     rows = [row for row in (*random_reads(), *random_writes(), *sequential(), *flushes(), *others())
             if full or row.kind not in NOT_QUICK.get(row.name, ())]
     for row in rows:
+        row.asks = list(row.asks)
         against = {ask[0] for ask in row.asks if len(ask) == 2}
         if "flush" not in row.words and row.cache != "direct" and "tree" not in against:
             row.asks.append(("tree", 1.0))
