@@ -17,7 +17,7 @@ SIZE = {"svg": "svg size 900,540 dynamic font 'sans,14' background '#ffffff'",
 
 def gnuplot(out, name, script):
     for kind, terminal in SIZE.items():
-        text = f"set terminal {terminal}\nset output '{os.path.join(out, name)}.{kind}'\n{script}"
+        text = f"set terminal {terminal} noenhanced\nset output '{os.path.join(out, name)}.{kind}'\n{script}"
         done = subprocess.run(["gnuplot"], input=text, text=True, capture_output=True)
         if done.returncode:
             raise RuntimeError(f"gnuplot: {name}: {done.stderr[-400:]}")
@@ -55,7 +55,7 @@ def against_in_tree(cells, out):
         set ytics font ',9'
         set grid x
         set arrow from 1, graph 0 to 1, graph 1 nohead lw 2 lc rgb '#c04040'
-        set lmargin 42
+        set lmargin 46
         unset key
         plot $data using 2:1:3:4:yticlabels(5) with xerrorbars pt 7 ps 0.8 lc rgb '#2060a0'""")
 
