@@ -11,8 +11,8 @@
  *	  said so, the file's length to the one it should have, by zeros, and the bits
  *	  behind the last sector to zero; so what a guest reads stays. It is durable
  *	  then, and the next check finds what could not be repaired, and no more;
- *	- no other file is touched, and nothing outside of the directory is asked for
- *	  but to be read;
+ *	- no other file is opened for writing, made, removed or changed, and none is
+ *	  left open or locked;
  *	- a call of the host's that fails is an error that is told, or a finding;
  *	  one that is interrupted or short changes nothing at all.
  *
