@@ -121,7 +121,7 @@ test_host_through() {
 # Those that share a commit that fails are all told.
 test_host_through_errors() {
 	flags=s
-	crash_hosts $((soak_seed + 400)) 800 'write errno=28 chance=10; sync errno=5 after=100 times=1' FAILURES
+	crash_hosts $((soak_seed + 400)) 1500 'write errno=28 chance=25; sync errno=5 after=200 times=1' FAILURES
 }
 
 run_tests "$@"
