@@ -806,6 +806,43 @@ test_snapshot() {
 	expect_once three "ubda: .*: no temporary file can be made for what is written: No such file or directory \\(2\\); name another directory by snapshot_dir="
 }
 
+# The copy of a COW file shares its blocks where the host's file system can.
+test_snapshot_reflink() {
+	local copy shared
+
+	[ "$(id -u)" = 0 ] || skip "only root may mount a file system that can share blocks"
+	truncate -s 1G fs.img
+	mkfs.xfs -q -m reflink=1 fs.img || skip "no XFS can be made that shares blocks (mkfs.xfs -m reflink=1)"
+	mkdir fs
+	unshare -m mount -o loop fs.img fs 2>/dev/null || skip "the host mounts no XFS on a loop device"
+	base
+	made_cow a.cow 3 want.img 1
+	# shellcheck disable=SC2016 # its own words
+	launcher=(unshare -m bash -c "mount -o loop $work/fs.img $work/fs && cp --sparse=always $work/a.cow $work/fs &&"' exec "$@"' --)
+	guest_start one "ubd0=$work/fs/a.cow" <<-'EOF'
+		load snapshot=1 snapshot_dir=$work/fs
+		cmp /dev/ubda $work/want.img
+		touch $work/up
+		until_file $work/go
+		"$tool" model /dev/ubda $work/want.img 400 8 4 1 changes
+		unload
+		load cmdline=0 device=0r=$work/fs/a.cow
+		cmp /dev/ubda $work/before.img
+		unload
+	EOF
+	cp want.img before.img
+	guest_await one up
+	copy=$(find "/proc/${guest_pid[one]}/fd" -lname '*(deleted)' \
+		-exec sh -c '[ "$(stat -Lc %s "$1")" = "$2" ]' - {} "$(stat -c %s a.cow)" \; -print -quit)
+	[ -n "$copy" ] || fail 'there is no temporary copy'
+	sync -f "$copy"
+	shared=$(filefrag -v "$copy" | awk '/shared/ { n += $6 } END { print int(n / 256) }')
+	touch go
+	guest_wait one
+	expect_eq status "$status" 0
+	[ "$shared" -ge 8 ] || fail "the copy shares $shared MiB"
+}
+
 # block_size=: what guests see as the smallest unit.
 test_block_size() {
 	base

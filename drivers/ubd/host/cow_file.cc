@@ -250,8 +250,13 @@ Error create_named(const char *path, const CowHeader &h)
 // Copies what the file has data for; shares it where the host's file system can.
 Error copy_file(int from, int to, u64 bytes)
 {
-	if (sys::call(SYS_ioctl, to, FICLONE, from) == 0)
+	// With its length: without one the host may stop before the end, and not say so.
+	file_clone_range all{};
+	all.src_fd = from;
+	all.src_length = bytes;
+	if (sys::call(SYS_ioctl, to, FICLONERANGE, sys::arg(&all)) == 0)
 		return no_error;
+	UBD_TRY(to_error(sys::call(SYS_ftruncate, to, 0))); // it may have begun
 	UBD_TRY(to_error(sys::call(SYS_ftruncate, to, static_cast<long>(bytes))));
 	Scratch buffer(Cow::buffer_bytes);
 	if (!buffer.get())
