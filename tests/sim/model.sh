@@ -226,6 +226,7 @@ check reached saw_reserve
 check reached saw_full
 check reached saw_second_look $direct
 check reached saw_taskrun_look
+check reached saw_stale_flag
 check reached ended_dry
 check reached two_reserve_owners -DPOOL=0 -DHEADERS=1 $direct
 check reached refused_alone "${two[@]}" -DREFUSALS=1
@@ -250,6 +251,7 @@ check found BUG_REFUSED "${two[@]}" -DREFUSALS=1
 check found BUG_LATER "${two[@]}" -DRETRIES=1
 check found BUG_TIMER_FLAG "${two[@]}" -DREFUSALS=2
 check starves starves-NO_PUMP BUG_NO_PUMP -DREQUESTS=2 -DCAPACITY=1
+check starves starves-STALE_FLAG BUG_STALE_FLAG -DREQUESTS=2
 check starves starves-NO_TASKRUN_LOOK BUG_NO_TASKRUN_LOOK -DREQUESTS=2
 check starves starves-REFUSED BUG_REFUSED "${two[@]}" -DREFUSALS=1 $direct
 report 'bugs put in on purpose are found'

@@ -12,7 +12,9 @@
  *			raises the eventfd unless it reads "disabled"
  *	task_work	DEFER_TASKRUN: what the host completed is queued as work
  *			(announced then, or never), and becomes a completion
- *			when the ring is entered
+ *			when the ring is entered. Who found the list of work
+ *			empty sets a flag afterwards: so it may be set when the
+ *			work is done, and entering does not clear it then
  *	memory		the pools' chunks and headers come and go at the
  *			allocator's whim
  *	timer		armed by arm() where no announcement will come. That it
@@ -36,6 +38,7 @@
  * Bugs, by -D, each of which must be found:
  *	BUG_NO_SECOND_LOOK	listen() does not look again
  *	BUG_NO_TASKRUN_LOOK	it looks at the completions only
+ *	BUG_STALE_FLAG		it takes the flag for work
  *	BUG_NO_BARRIER		the look comes before others see the flag cleared
  *	BUG_ACK_LATE		the eventfd is read after the drain
  *	BUG_RESERVE		one that is not at the head takes the reserve chunk
@@ -135,6 +138,7 @@ byte headers_out;
 chan with_host = [REQUESTS * 2] of { byte, bool };	/* request, reserve */
 chan prepared = [RING] of { byte, bool };
 chan work = [CAPACITY + 1] of { byte, bool };	/* task work */
+bool taskrun;		/* its flag */
 chan cq = [CAPACITY] of { byte, bool };
 bool eventfd_disabled;
 byte eventfd;		/* saturates at 1: a counter cannot fill */
@@ -145,7 +149,7 @@ byte refusals = REFUSALS;
 
 byte all_ended;
 /* states that the search must reach */
-bool saw_reserve, saw_second_look, saw_taskrun_look, saw_full;
+bool saw_reserve, saw_second_look, saw_taskrun_look, saw_stale_flag, saw_full;
 
 #define ended_dry (all_ended == REQUESTS && pool == 0 && pool_out == 0 && saw_reserve)
 #define two_reserve_owners (header_owner != NONE && reserve_owner != NONE && header_owner != reserve_owner)
@@ -169,6 +173,10 @@ inline unlock()
 /* Entering the ring runs its task work. */
 inline get_events()
 {
+	if
+	:: nempty(work) -> taskrun = false
+	:: empty(work)
+	fi;
 	do
 	:: atomic { nempty(work) -> work?r, from_reserve;
 		    assert(nfull(cq)); cq!r, from_reserve }
@@ -369,8 +377,8 @@ inline reap()
 {
 #if TASKRUN
 	if
-	:: empty(cq) && nempty(work) -> get_events()
-	:: nempty(cq) || empty(work)
+	:: empty(cq) && taskrun -> get_events()
+	:: nempty(cq) || !taskrun
 	fi;
 #endif
 	do
@@ -398,7 +406,8 @@ inline quiet()
 
 /*
  * uring.cc, listen(): clears the flag, then - a full barrier between - looks
- * again. `look` says whether there is something.
+ * again, and enters the ring where its flag says that there is work. `look` says
+ * whether there is something.
  */
 inline listen()
 {
@@ -413,8 +422,17 @@ inline listen()
 	fi;
 #if TASKRUN && !defined(BUG_NO_TASKRUN_LOOK)
 	if
-	:: !look && nempty(work) -> look = true; saw_taskrun_look = true
-	:: look || empty(work)
+	:: !look && taskrun ->
+#ifdef BUG_STALE_FLAG
+		look = true
+#else
+		get_events();
+		if
+		:: nempty(cq) -> look = true; saw_taskrun_look = true
+		:: empty(cq) -> saw_stale_flag = true
+		fi
+#endif
+	:: look || !taskrun
 	fi;
 #endif
 #endif
@@ -634,22 +652,39 @@ proctype host()
 {
 	byte r;
 	bool from_reserve;
+#if TASKRUN
+	bool first;
+#else
+#define first true
+#endif
 
 end:	do
 	:: atomic { with_host??r, from_reserve ->
 #if TASKRUN
+		first = empty(work);
 		work!r, from_reserve
 #else
 		assert(nfull(cq));
 		cq!r, from_reserve
 #endif
 	   };
+#if TASKRUN
 	   atomic {
 		if
-		:: !eventfd_disabled -> eventfd = 1
+		:: first -> taskrun = true
+		:: else
+		fi
+	   };
+#endif
+	   atomic {
+		if
+		:: first && !eventfd_disabled -> eventfd = 1
 		:: else
 		fi;
 		r = 0; from_reserve = false
+#if TASKRUN
+		; first = false
+#endif
 	   }
 	od
 }
