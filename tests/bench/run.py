@@ -230,7 +230,7 @@ def parse():
     p.add_argument("--parts", default=",".join(PARTS))
     p.add_argument("--repetitions", type=int)
     p.add_argument("--ms", type=int, help="milliseconds of each run")
-    p.add_argument("--out", default=os.path.join(os.path.dirname(here), "build/bench"))
+    p.add_argument("--out", default=os.path.join(os.path.dirname(os.path.dirname(here)), "build/bench"))
     p.add_argument("--keep", action="store_true", help="keep disks and logs of guests")
     o = p.parse_args(sys.argv[1:] + shlex.split(os.environ.get("BENCH", "")))
     o.competitors = o.competitors.split(",")
