@@ -24,7 +24,7 @@ steps=(fire.no_memory simulator fuzz crash fire.swap_in_64m fire.by_chance build
 declare -A needs=([build.kernel]=5400)
 simulator_seeds=50000
 # For each target.
-fuzz_seconds=60
+fuzz_seconds=20
 
 passed=0
 failed=0
