@@ -144,6 +144,7 @@ struct ubd_stats {
 	ubd_u64 zeroed_reads; /* past the host file's end */
 	ubd_u64 inline_completions; /* reaped by the submitter */
 	ubd_u64 interrupt_completions;
+	ubd_u64 polled_completions; /* seen before the CPU went idle */
 	ubd_u64 host_syncs; /* fdatasync calls that the host completed */
 	ubd_u64 syncs_shared; /* flushes that another one's fdatasync served */
 	ubd_u64 host_dsync_writes; /* RWF_DSYNC writes that it completed */
@@ -240,6 +241,11 @@ void ubd_k_end_requests(struct ubd_kqueue *k, struct ubd_request *list);
 /* Calls ubd_queue_timer() once, that many milliseconds from now. */
 void ubd_k_arm_timer(struct ubd_kqueue *k, ubd_u32 ms);
 
+/* Have this queue polled, if the CPU has nothing else to do. Queue lock held. */
+void ubd_k_poll(struct ubd_kqueue *k);
+/* Since any time in the past. Any context. */
+ubd_u64 ubd_k_now_ns(void);
+
 /* Discard turned out to be unsupported: advertise none. Any context. */
 void ubd_k_disable_discard(struct ubd_kqueue *k);
 
@@ -285,6 +291,11 @@ size_t ubd_chunk_bytes(void);
 void ubd_queue_enqueue(struct ubd_queue *q, struct ubd_request *rq, bool last);
 void ubd_queue_commit(struct ubd_queue *q);
 void ubd_queue_interrupt(struct ubd_queue *q);
+/* See core/queue.hh. Process context, not preemptible. */
+bool ubd_queue_wants_poll(const struct ubd_queue *q);
+void ubd_queue_begin_poll(struct ubd_queue *q);
+bool ubd_queue_poll(struct ubd_queue *q, ubd_u64 now_ns);
+void ubd_queue_end_poll(struct ubd_queue *q);
 /* Returns how many completions had come without an announcement. */
 ubd_u64 ubd_queue_timer(struct ubd_queue *q);
 /* `ms` after it came; true if the request is still not ended. */
@@ -292,6 +303,11 @@ bool ubd_queue_timeout(struct ubd_queue *q, struct ubd_request *rq, ubd_u64 ms);
 void ubd_queue_stats(struct ubd_queue *q, struct ubd_stats *out);
 /* Fills in the second group. */
 void ubd_queue_memory(struct ubd_queue *q, struct ubd_memory *m);
+/*
+ * The device goes, and no request is left: no commit begins any more. True when
+ * none is in flight. Process context.
+ */
+bool ubd_queue_drained(struct ubd_queue *q);
 /*
  * From now on each submission waits for its completions. Process context, may
  * spin with interrupts off: for reboot, when nobody relays completions.
@@ -343,6 +359,7 @@ struct ubd_open_settings {
 	const char *snapshot_dir; /* of the host, for that; "" for the usual one */
 	ubd_u32 queue_depth;
 	ubd_u32 block_size; /* logical, bytes; 0: as the files have it */
+	ubd_u32 poll_us; /* completions are looked for that long before the CPU idles; 0: never */
 	ubd_u32 commit_ms; /* age at which new bits of a COW file are committed; 0: never */
 };
 
@@ -378,6 +395,9 @@ long ubd_device_read_record(struct ubd_device *d, ubd_u64 offset, void *to, size
 /* Softirq context. */
 void ubd_device_fault_timer(struct ubd_device *d);
 #endif
+
+/* Lets others of the host have the CPU, if there is anybody. Any context. */
+void ubd_host_yield(void);
 
 /* The host process's command line, NUL-separated; returns bytes or -errno. */
 long ubd_host_read_cmdline(char *to, size_t bytes);

@@ -42,6 +42,7 @@ public:
 	void prepare(Chunk &chunk) override;
 	u32 unsent() const override { return static_cast<u32>(prepared_.size()); }
 	Error submit() override;
+	bool ready() const override { return !posted_.empty(); }
 	u32 reap(Completion *to, u32 max) override;
 	void quiet() override {}
 	bool listen() override { return !posted_.empty(); }

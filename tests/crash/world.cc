@@ -538,6 +538,13 @@ void ubd_k_arm_timer(ubd_kqueue *, ubd_u32)
 	world->arm_timer();
 }
 
+void ubd_k_poll(ubd_kqueue *) {}
+
+ubd_u64 ubd_k_now_ns()
+{
+	return 0;
+}
+
 void ubd_k_disable_discard(ubd_kqueue *) {}
 
 void ubd_k_log(ubd_log_level, bool, const char *format, ...)

@@ -22,6 +22,7 @@ public:
 	void prepare(Chunk &) override {}
 	u32 unsent() const override { return 0; }
 	Error submit() override { return no_error; }
+	bool ready() const override { return false; }
 	u32 reap(Completion *, u32) override { return 0; }
 	void quiet() override {}
 	bool listen() override { return false; }

@@ -47,7 +47,7 @@ count() {
 	ops=${result#*\"count\":}
 	ops=${ops%%,*}
 	load=$*
-	echo "$disk $*:" $(for name in chunks submit_calls inline_completions interrupt_completions interrupts host_syncs host_dsync_writes \
+	echo "$disk $*:" $(for name in chunks submit_calls inline_completions polled_completions interrupt_completions interrupts host_syncs host_dsync_writes \
 		syncs_shared commits bitmap_writes bitmap_allocations chunks_continued chunks_retried missed_wakeups; do
 		[ $((now[$name] - was[$name])) = 0 ] || echo "$name $((now[$name] - was[$name]))"
 	done) >>$work/figures
@@ -81,13 +81,15 @@ test_reads() {
 		exactly chunks 1000
 		at_most submit_calls 40
 		at_most interrupts 10
+		# The host's other CPU may copy half of it: then the last part is seldom late.
 		count ubda bs=128k order=seq depth=4 ios=512
 		at_most chunks 1000
 		at_most submit_calls 500
+		at_most interrupts 300
 		count ubda bs=1m pages=4 order=seq depth=4 ios=256
-		at_most chunks 1000
+		at_most chunks 4000
 		at_most submit_calls 1000
-		at_most interrupts 100
+		at_most interrupts 400
 		for counter in chunks_retried chunks_continued missed_wakeups host_syncs; do
 			same \$counter "\$(stat_of ubda \$counter)" 0
 		done
@@ -106,12 +108,12 @@ test_writes() {
 		count ubda op=write depth=1 ios=1000
 		exactly chunks 1000
 		at_most submit_calls 1050
-		at_most interrupts 1050
+		at_most interrupts 400
 		exactly host_syncs 0
 		count ubda op=write depth=32 ios=3200
 		exactly chunks 1000
-		at_most submit_calls 900
-		at_most interrupts 900
+		at_most submit_calls 1050
+		at_most interrupts 400
 		count ubda op=write bs=1m pages=4 order=seq depth=4 ios=128
 		at_most chunks 1000
 		at_most submit_calls 1100
@@ -176,7 +178,7 @@ test_cow() {
 		at_most submit_calls 40
 		at_most interrupts 10
 		count ubda bs=1m pages=4 order=seq depth=4 ios=256
-		at_most chunks 1000
+		at_most chunks 4000
 		count ubda op=write depth=1 ios=50 flush=1
 		exactly host_syncs 1000
 		exactly bitmap_writes 0

@@ -123,6 +123,12 @@ void World::arm_timer(u32 milliseconds)
 	TRACE("  timer in %u ms", milliseconds);
 }
 
+void World::want_poll()
+{
+	must_be_locked("ubd_k_poll()");
+	poll_wanted_ = true;
+}
+
 void World::LateTimer::arm(u64 milliseconds)
 {
 	w_.must_be_locked("the fault timer");
@@ -435,6 +441,16 @@ void ubd_k_end_requests(ubd_kqueue *k, ubd_request *list)
 void ubd_k_arm_timer(ubd_kqueue *k, ubd_u32 milliseconds)
 {
 	k->world->arm_timer(milliseconds);
+}
+
+void ubd_k_poll(ubd_kqueue *k)
+{
+	k->world->want_poll();
+}
+
+ubd_u64 ubd_k_now_ns()
+{
+	return ubd::sim::world->now() * 1000;
 }
 
 void ubd_k_disable_discard(ubd_kqueue *)

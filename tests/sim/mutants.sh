@@ -171,6 +171,11 @@ mutant cancel-is-final policy.cc '/case errno_canceled:/d' 'what was cancelled i
 mutant later-never $q '/Queue::timer()/,/^}/s/while (!later_.empty())/while (false)/' \
 	'what waits for a pause is never tried again'
 mutant timer-not-armed $q 's/^\tubd_k_arm_timer(k_, ms);/\t;/' 'the timer is not armed'
+mutant poll-not-announced $q '/^void Queue::end_poll/,/^}/s/if (engine_.listen())/if (false)/' \
+	'after looking, completions are not announced again'
+mutant poll-no-last-look $q '/^void Queue::end_poll/,/^}/s/if (engine_.listen())/if (engine_.listen(), false)/' \
+	'what came at the end of the looking is missed'
+mutant poll-never-ends $q '/^void Queue::end_poll/,/^}/s/polling_ = false;/;/' 'who looks goes on looking'
 mutant fua-ignored $q 's/durable ? HostOp::write_sync : HostOp::write/HostOp::write/' 'FUA is ignored'
 mutant sync-pending $q 's/h.sync_pending = durable;/h.sync_pending = false;/' \
 	'durable zeroes are not made durable'

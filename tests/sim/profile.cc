@@ -17,6 +17,7 @@ Profile::Profile(Random &r)
 		draw_trouble(r);
 	draw_guest(r);
 	draw_workload(r);
+	poll_ns = r.percent(50) ? 0 : static_cast<u32>(r.spread(2 * ms) * 1000);
 }
 
 void Profile::draw_device(Random &r)

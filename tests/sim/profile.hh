@@ -64,7 +64,8 @@ struct Profile {
 	Persistent persistent;
 	bool faults = false; // a FaultEngine between
 
-	// interrupts and timer
+	// interrupts, polling and timer
+	u32 poll_ns = 0;
 	Time interrupt_delay = 0;
 	u32 lost_percent = 0;
 	Time timer_late = 0;

@@ -46,6 +46,7 @@ public:
 	void prepare(Chunk &chunk) override;
 	u32 unsent() const override { return static_cast<u32>(sq_.size()); }
 	Error submit() override;
+	bool ready() const override { return !cq_.empty() || !work_.empty(); }
 	u32 reap(Completion *to, u32 most) override;
 	void quiet() override;
 	bool listen() override;

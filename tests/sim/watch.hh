@@ -38,6 +38,7 @@ public:
 	void prepare(Chunk &chunk) override;
 	u32 unsent() const override { return inner_.unsent(); }
 	Error submit() override { return inner_.submit(); }
+	bool ready() const override { return inner_.ready(); }
 	u32 reap(Completion *to, u32 most) override;
 	void quiet() override { inner_.quiet(); }
 	bool listen() override { return inner_.listen(); }

@@ -27,6 +27,7 @@ QueueConfig queue_config(const Profile &p)
 	c.path = "/sim";
 	c.backing = "/sim";
 	c.sync_writes = p.sync_writes;
+	c.poll_ns = p.poll_ns;
 	return c;
 }
 
@@ -123,6 +124,8 @@ u32 World::weight(Action a) const
 		return ring_.next_due() <= now_ ? 40 : 0;
 	case Action::interrupt:
 		return ring_.announced && ring_.announced_at + profile_.interrupt_delay <= now_ ? 40 : 0;
+	case Action::poll:
+		return poll_wanted_ ? 30 : 0;
 	case Action::timer:
 		return timer_armed_ && timer_at_ <= now_ ? 20 : 0;
 	case Action::timeout:
@@ -151,6 +154,8 @@ void World::act(Action a)
 		return;
 	case Action::interrupt:
 		return interrupt(false);
+	case Action::poll:
+		return poll();
 	case Action::timer:
 		return timer();
 	case Action::timeout:
@@ -342,6 +347,24 @@ void World::interrupt(bool nested)
 	TRACE("interrupt%s%s", announced ? "" : " of somebody else", nested ? " within" : "");
 	Entered entered(*this, true);
 	ubd_queue_interrupt(queue());
+}
+
+// Of a thread that has the CPU until somebody else wants it; interrupts come.
+void World::poll()
+{
+	TRACE("polls");
+	poll_wanted_ = false;
+	Entered entered(*this, false); // it may serve, or not
+	ubd_queue_begin_poll(queue());
+	for (u32 looks = 0; looks < 300 && !random_.percent(2); looks++) {
+		now_ += random_.spread(20);
+		while (ring_.next_due() <= now_ && ring_.run())
+			;
+		if (!ubd_queue_poll(queue(), now_ * 1000))
+			break;
+		nest();
+	}
+	ubd_queue_end_poll(queue());
 }
 
 void World::timer()

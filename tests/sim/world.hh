@@ -75,6 +75,7 @@ public:
 	void give(Pool &pool, void *element);
 	void end(ubd_request *list);
 	void arm_timer(u32 milliseconds);
+	void want_poll();
 
 	Pool headers;
 	Pool chunks;
@@ -85,6 +86,7 @@ private:
 		commit,
 		host,
 		interrupt,
+		poll,
 		timer,
 		timeout,
 		fault_timer,
@@ -118,6 +120,7 @@ private:
 	void send(Tag &tag, bool last);
 	void commit();
 	void interrupt(bool nested);
+	void poll();
 	void timer();
 	void timeout();
 	void odd();
@@ -175,6 +178,7 @@ private:
 	bool timer_armed_ = false;
 	Time timer_at_ = never;
 	Time interrupt_at_ = never;
+	bool poll_wanted_ = false;
 	bool interrupt_lost_ = false; // and no call of core since
 
 	u32 dry_percent_ = 0; // of allocations fail

@@ -155,6 +155,18 @@ void ubd_k_arm_timer(ubd_kqueue *k, u32 ms)
 	k->timer_calls++;
 }
 
+void ubd_k_poll(ubd_kqueue *k)
+{
+	if (!k->locked)
+		failed_here(__FILE__, __LINE__, "polling asked for outside the queue lock");
+	k->poll_calls++;
+}
+
+ubd_u64 ubd_k_now_ns()
+{
+	return fake_now_ns;
+}
+
 void ubd_k_disable_discard(ubd_kqueue *k)
 {
 	k->discard_disabled++;
@@ -209,6 +221,11 @@ void ubd_k_sleep_ms(u32) {}
 bool ubd_k_one_cpu()
 {
 	return true;
+}
+
+namespace ubd::test
+{
+u64 fake_now_ns = 1;
 }
 
 namespace ubd::test
@@ -633,6 +650,7 @@ QueueConfig World::queue_config(const WorldConfig &c)
 	q.path = "/host/file";
 	q.backing = "/host/backing";
 	q.sync_writes = c.sync_writes;
+	q.poll_ns = c.poll_ns;
 	if (!c.cow_sectors)
 		return q;
 	const u64 words = CowBitmap::words_for(c.cow_sectors), blocks = CowBitmap::block_words_for(c.cow_sectors);

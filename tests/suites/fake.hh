@@ -87,6 +87,7 @@ struct ubd_kqueue {
 	ubd::test::Random *random = nullptr; // for Pool::refuse_percent
 	ubd::u32 timer_ms = 0; // 0: not armed
 	ubd::u32 timer_calls = 0;
+	ubd::u32 poll_calls = 0;
 	ubd::u64 now_ms = 1000; // for faults on demand, as the next
 	ubd::u64 fault_timer_at = ~0ull;
 	ubd::u32 discard_disabled = 0;
@@ -101,6 +102,9 @@ struct ubd_kqueue {
 
 namespace ubd::test
 {
+
+// What ubd_k_now_ns() says.
+extern u64 fake_now_ns;
 
 struct Trace {
 	u64 ticket;
@@ -180,6 +184,7 @@ public:
 	void prepare(Chunk &chunk) override;
 	u32 unsent() const override { return unsent_; }
 	Error submit() override;
+	bool ready() const override { return dones_; }
 	u32 reap(Completion *to, u32 max) override;
 	void quiet() override;
 	bool listen() override;
@@ -242,6 +247,7 @@ struct WorldConfig {
 	u64 cow_sectors = 0;
 	bool cow_allocate = false; // its bitmap is given space by parts
 	u32 commit_ms = 5000;
+	u32 poll_ns = 0;
 };
 
 // Where a COW world's file has its parts, bytes.

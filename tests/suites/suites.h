@@ -42,6 +42,7 @@ struct ubd_test_case {
 	X(cow_commit)        \
 	X(zeroes)            \
 	X(timeouts)          \
+	X(polling)           \
 	X(faults)            \
 	X(record)            \
 	X(soak)

@@ -41,6 +41,26 @@ void ubd_queue_interrupt(ubd_queue *q)
 	queue(q).interrupt();
 }
 
+bool ubd_queue_wants_poll(const ubd_queue *q)
+{
+	return reinterpret_cast<const ubd::Queue *>(q)->wants_poll();
+}
+
+void ubd_queue_begin_poll(ubd_queue *q)
+{
+	queue(q).begin_poll();
+}
+
+bool ubd_queue_poll(ubd_queue *q, ubd_u64 now_ns)
+{
+	return queue(q).poll(now_ns);
+}
+
+void ubd_queue_end_poll(ubd_queue *q)
+{
+	queue(q).end_poll();
+}
+
 ubd_u64 ubd_queue_timer(ubd_queue *q)
 {
 	return queue(q).timer();
@@ -59,6 +79,11 @@ void ubd_queue_stats(ubd_queue *q, ubd_stats *out)
 void ubd_queue_memory(ubd_queue *q, ubd_memory *m)
 {
 	queue(q).account(*m);
+}
+
+bool ubd_queue_drained(ubd_queue *q)
+{
+	return queue(q).drained();
 }
 
 void ubd_queue_go_synchronous(ubd_queue *q)

@@ -26,6 +26,9 @@ public:
 	// Most chunks that may be in flight at once: completions never overflow.
 	// One more has room beside them, for a commit of the queue's own.
 	virtual u32 capacity() const = 0;
+	// A read that is longer had better be made of several chunks. A multiple of
+	// a page.
+	virtual u64 best_read_bytes() const { return ~0ull; }
 	// Chunks that prepare() would take now.
 	virtual u32 space() const = 0;
 	// Takes a chunk; space() was not 0.
@@ -35,6 +38,8 @@ public:
 	// Hands all that is prepared to the host by one call. After an error the
 	// rest stays prepared and a later submit() tries again.
 	virtual Error submit() = 0;
+	// reap() would find something. Also without the queue lock: a hint.
+	virtual bool ready() const = 0;
 	// Takes at most `max` completions. Never waits.
 	virtual u32 reap(Completion *to, u32 max) = 0;
 	// Completions need no announcement until listen().

@@ -102,10 +102,12 @@ public:
 	Recorder &recorder() { return recorder_; }
 
 	u32 capacity() const override { return inner_.capacity(); }
+	u64 best_read_bytes() const override { return inner_.best_read_bytes(); }
 	u32 space() const override { return inner_.space(); }
 	void prepare(Chunk &chunk) override;
 	u32 unsent() const override { return inner_.unsent(); }
 	Error submit() override;
+	bool ready() const override { return !ready_.empty() || inner_.ready(); }
 	u32 reap(Completion *to, u32 max) override;
 	void quiet() override { inner_.quiet(); }
 	bool listen() override;

@@ -157,6 +157,14 @@ bool Queue::timeout(Request &rq, u64 ms)
 }
 
 // Context: process, no lock held.
+bool Queue::drained()
+{
+	Guard guard(*this);
+	leaving_ = true;
+	return !committing_ && !with_engine_;
+}
+
+// Context: process, no lock held.
 void Queue::go_synchronous()
 {
 	Guard guard(*this);
@@ -216,8 +224,53 @@ void Queue::serve(Reaper reaper)
 			if (synchronous_ && !again)
 				again = wait_for_host();
 		} while (again);
-	} while (engine_.listen());
+	} while (!polling_ && engine_.listen());
 	arm();
+	idle();
+}
+
+// What happens next comes from the host: how long that takes is watched, and
+// perhaps looked for.
+void Queue::idle()
+{
+	idle_since_ns_ = 0;
+	if (!with_engine_ || synchronous_ || !window_.max())
+		return;
+	idle_since_ns_ = ubd_k_now_ns();
+	if (window_.ns() && !polling_)
+		ubd_k_poll(k_);
+}
+
+// Context: process, not preemptible, no lock held; as the next two.
+void Queue::begin_poll()
+{
+	if (!wants_poll())
+		return;
+	Guard guard(*this);
+	polling_ = true;
+	engine_.quiet();
+}
+
+bool Queue::poll(u64 now_ns)
+{
+	if (!polling_)
+		return false;
+	if (engine_.ready()) {
+		Guard guard(*this);
+		serve(Reaper::poller);
+		return with_engine_;
+	}
+	return with_engine_ && now_ns - idle_since_ns_ < window_.ns();
+}
+
+void Queue::end_poll()
+{
+	if (!polling_)
+		return;
+	Guard guard(*this);
+	polling_ = false;
+	if (engine_.listen())
+		serve(Reaper::poller);
 }
 
 /*
@@ -231,7 +284,7 @@ bool Queue::wait_for_host()
 		return false;
 	if (!with_engine_ && waiting_.empty() && later_.empty()) {
 		// There may be no other time to commit what has just been written.
-		if (!has_news() || commit_failed_)
+		if (!has_news() || commit_failed_ || leaving_)
 			return false;
 		start_commit();
 		return true;
@@ -465,7 +518,8 @@ bool Queue::skip_unneeded(Header &h)
 void Queue::map_data(Chunk &chunk, Header &h, const Run &run)
 {
 	ubd_u64 mapped = 0;
-	chunk.iovs = ubd_k_map(h.rq, chunk.iov, UBD_CHUNK_IOVS, run.bytes.value, &mapped);
+	const u64 most = chunk.op == HostOp::read ? min(run.bytes.value, engine_.best_read_bytes()) : run.bytes.value;
+	chunk.iovs = ubd_k_map(h.rq, chunk.iov, UBD_CHUNK_IOVS, most, &mapped);
 	UBD_ASSERT(chunk.iovs && mapped && mapped <= run.bytes.value);
 	chunk.bytes = ByteCount(mapped);
 }
@@ -576,7 +630,7 @@ bool Queue::has_news() const
  */
 void Queue::start_commit()
 {
-	if (committing_)
+	if (committing_ || leaving_)
 		return;
 	committing_ = true;
 	commit_failed_ = false;
@@ -665,7 +719,14 @@ u32 Queue::reap(Reaper reaper)
 		if (!n)
 			break;
 	}
+	if (total && idle_since_ns_) {
+		window_.waited(ubd_k_now_ns() - idle_since_ns_);
+		idle_since_ns_ = 0;
+	}
 	switch (reaper) {
+	case Reaper::poller:
+		stats_.polled_completions += total;
+		break;
 	case Reaper::submitter:
 		stats_.inline_completions += total;
 		break;

@@ -33,6 +33,7 @@
 #include "layout.hh"
 #include "list.hh"
 #include "policy.hh"
+#include "poll_window.hh"
 
 namespace ubd
 {
@@ -43,12 +44,13 @@ struct QueueConfig {
 	const char *backing = ""; // path of the backing file
 	bool sync_writes = false; // each write is durable before it ends
 	Cow *cow = nullptr; // of a COW device
+	u32 poll_ns = 0; // completions are looked for that long at most before the CPU idles
 };
 
 class Queue {
 public:
 	Queue(ubd_kqueue *k, Engine &engine, const Layout &layout, const QueueConfig &config)
-		: k_(k), engine_(engine), layout_(layout), config_(config)
+		: k_(k), engine_(engine), layout_(layout), config_(config), window_(config.poll_ns)
 	{
 	}
 	Queue(const Queue &) = delete;
@@ -60,12 +62,23 @@ public:
 	void commit();
 	// The engine announced completions. Interrupt context.
 	void interrupt();
+	/*
+	 * Who polls says so, looks, and says when it ends; in between completions
+	 * are not announced. poll() is true as long as it is worth going on.
+	 * See poll_window.hh. Process context, not preemptible.
+	 */
+	bool wants_poll() const { return with_engine_ && window_.ns(); }
+	void begin_poll();
+	bool poll(u64 now_ns);
+	void end_poll();
 	// ubd_k_arm_timer() expired. Softirq context. Returns how many completions
 	// were there without an announcement.
 	u64 timer();
 	// The block layer finds that this request takes long: `ms` since it came.
 	// True if it is still not ended: wait on. Process context.
 	bool timeout(Request &rq, u64 ms);
+	// The device goes: no more commits begin. True when none is with the host.
+	bool drained();
 	// See ubd_queue_go_synchronous().
 	void go_synchronous();
 	ubd_stats stats();
@@ -73,7 +86,7 @@ public:
 	void account(ubd_memory &m);
 
 private:
-	enum class Reaper : u8 { submitter, interrupt, timer };
+	enum class Reaper : u8 { submitter, interrupt, poller, timer };
 	// See cow.hh. On a raw device there is the first one only.
 	enum class SyncPhase : u8 { data, blocks, bits };
 	class Guard;
@@ -116,6 +129,7 @@ private:
 	void check_file();
 	void need_timer(u32 ms);
 	void arm();
+	void idle();
 
 	Header *take_header();
 	void put_header(Header &h);
@@ -138,6 +152,7 @@ private:
 	u64 next_block_ = 0; // of the bitmap, in phase `blocks`
 	u32 dirty_ms_ = 0; // how long there have been bits that are not committed
 	bool committing_ = false; // by the queue's own request
+	bool leaving_ = false; // no commit is begun any more
 	bool commit_failed_ = false; // that one did; not to be tried again at once
 	u64 next_ticket_ = 0; // for the next request
 	u64 served_ = 0; // ticket of the request that is at the head
@@ -148,6 +163,9 @@ private:
 	u32 retries_ = 0; // immediate ones in this serve()
 	u32 timer_ms_ = 0; // what the timer is armed for; 0: it is not
 	u32 backoff_ms_ = 0; // pause before the host is asked again
+	PollWindow window_;
+	u64 idle_since_ns_ = 0; // the host has something, and nobody looks; or 0
+	bool polling_ = false;
 	bool active_ = false; // requests came since the timer looked
 	bool ending_ = false;
 	bool synchronous_ = false;

@@ -81,6 +81,7 @@ struct Chunk {
 	bool zero_pages = false; // writes zeros; its iovecs point at a buffer of them
 	bool cancelled = false; // the host was asked to give it back
 	u8 pauses = 0; // made because the host had no memory
+	bool to_worker = false; // the engine's: who does it
 	bool cut = false; // a test wants its transfer to be short,
 	s32 injected = 0; // or has its result kept here until it is to come
 	u32 sectors = 0; // of the device that it was made for, from

@@ -6,6 +6,7 @@
  * says otherwise.
  */
 #include "device.hh"
+#include "clone.hh"
 
 #include <signal.h>
 
@@ -227,8 +228,11 @@ void Device::tell_relay()
 
 Error Device::open_engine()
 {
-	int fds[] = { file_.fd(), cow_file_.backing().fd() };
-	Error e = engine_.open(settings_.queue_depth, settings_.wake_fd, fds, is_cow_ ? 2 : 1, file_.sync_fd());
+	EngineFiles files;
+	files.fds[0] = file_.fd();
+	files.fds[1] = cow_file_.backing().fd();
+	files.sync_write_fd = file_.sync_fd();
+	Error e = engine_.open(settings_.queue_depth, settings_.wake_fd, files, !file_.read_only());
 	if (e)
 		ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: cannot set up io_uring: %s (%d); %s\n", disk_, shown_,
 			  errno_words(e.number), e.number, ring_remedy(e.number));
@@ -242,6 +246,8 @@ void Device::make_queue()
 	c.path = shown_;
 	c.backing = cow_file_.backing_shown();
 	c.sync_writes = sync_;
+	// Where there is one CPU, the host cannot go on while we look.
+	c.poll_ns = host_cpus() > 1 ? min(settings_.poll_us, 1000u) * 1000 : 0;
 	c.cow = is_cow_ ? &cow_file_.cow() : nullptr;
 	const Layout &layout = is_cow_ ? static_cast<const Layout &>(cow_layout_) : raw_layout_;
 #ifdef UBD_FAULTS
@@ -408,3 +414,9 @@ void ubd_device_fault_timer(ubd_device *d)
 }
 
 #endif
+
+// Context: any.
+void ubd_host_yield()
+{
+	(void)ubd::sys::call(SYS_sched_yield);
+}

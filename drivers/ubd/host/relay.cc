@@ -22,6 +22,7 @@
 #include <sys/uio.h>
 
 #include "../core/cow_bitmap.hh"
+#include "clone.hh"
 
 namespace ubd
 {
@@ -29,7 +30,6 @@ namespace
 {
 
 constexpr size_t stack_bytes = 64 << 10;
-constexpr u64 all_signals = ~0ull;
 // Lowest number for the eventfd; within any limit of open files.
 constexpr int uncommon_fd = 200;
 constexpr int start_patience_ms = 5000;
@@ -272,8 +272,6 @@ void abandon_commits(Relay &r)
 			unlock(r.copies[slot].fds[HeldFiles::locked]);
 }
 
-long clone_on(char *stack_top, unsigned long flags, int (*fn)(void *), void *argument);
-
 /*
  * In the helper: the UML process has ended. A process of its own commits, since
  * an fdatasync cannot be called off; one that it hangs in stays behind, and
@@ -365,37 +363,6 @@ int relay_main(void *argument)
 	return relay_loop(r, poll);
 }
 
-/*
- * clone(2) with a stack of the child's own. The C library's wrapper is not
- * exported to modules. Returns the child's pid or -errno; the child calls
- * fn(argument) and exits with its result.
- */
-long clone_on(char *stack_top, unsigned long flags, int (*fn)(void *), void *argument)
-{
-	auto *sp = reinterpret_cast<void **>(stack_top) - 2;
-	sp[0] = reinterpret_cast<void *>(fn);
-	sp[1] = argument;
-	long result;
-	register long r10 asm("r10") = 0;
-	register long r8 asm("r8") = 0;
-	asm volatile("syscall\n\t"
-		     "test %%rax, %%rax\n\t"
-		     "jnz 1f\n\t"
-		     "xor %%ebp, %%ebp\n\t"
-		     "pop %%rax\n\t"
-		     "pop %%rdi\n\t"
-		     "call *%%rax\n\t"
-		     "mov %%eax, %%edi\n\t"
-		     "mov %[exit], %%eax\n\t"
-		     "syscall\n\t"
-		     "hlt\n"
-		     "1:"
-		     : "=a"(result)
-		     : "a"(SYS_clone), "D"(flags), "S"(sp), "d"(0), "r"(r10), "r"(r8), [exit] "i"(SYS_exit)
-		     : "rcx", "r11", "memory");
-	return result;
-}
-
 int check(long result)
 {
 	return result < 0 ? static_cast<int>(-result) : 0;
@@ -466,12 +433,7 @@ void wait_for_end(int pid)
 
 int launch(Relay &r)
 {
-	u64 old = 0;
-	// Blocked before the clone: a signal that the helper took would run
-	// UML's handlers on a thread that is not UML.
-	(void)sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::arg(&all_signals), sys::arg(&old), sizeof(old));
 	long pid = clone_on(r.stacks + stack_bytes, CLONE_VM, relay_main, &r);
-	(void)sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::arg(&old), 0, sizeof(old));
 	if (pid < 0)
 		return check(pid);
 	r.pid = static_cast<int>(pid);

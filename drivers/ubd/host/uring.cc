@@ -12,7 +12,7 @@
 #include <poll.h>
 #include <sys/mman.h>
 
-#include "sys.hh"
+#include "clone.hh"
 
 namespace ubd
 {
@@ -21,6 +21,9 @@ namespace
 
 // user_data of a cancel request; a chunk's address is never 1.
 constexpr u64 cancel_mark = 1;
+// A worker looks that long for the next part before it sleeps, at most.
+constexpr u32 worker_spin_ns = 50000;
+constexpr u64 shared_read_bytes = 128 << 10;
 
 #ifndef RWF_DSYNC
 constexpr int RWF_DSYNC = 2;
@@ -31,12 +34,9 @@ using sys::to_error;
 } // namespace
 
 // Context: process, may sleep, no lock held.
-Error UringEngine::open(u32 depth, int wake_fd, const int *fds, u32 files, int sync_fd)
+Error UringEngine::open(u32 depth, int wake_fd, const EngineFiles &files, bool writer)
 {
-	UBD_ASSERT(files <= max_files);
-	sync_write_fd_ = sync_fd;
-	for (u32 i = 0; i < files; i++)
-		fds_[i] = fds[i];
+	files_ = files;
 	unnamed_ = has_no_name();
 	// One submitter, who runs the ring's deferred work himself when he enters
 	// the kernel: nothing interrupts guest code but the relay's signal.
@@ -54,9 +54,13 @@ Error UringEngine::open(u32 depth, int wake_fd, const int *fds, u32 files, int s
 	n = io_uring_ring_dontfork(&ring_);
 	if (!n)
 		n = io_uring_register_eventfd(&ring_, wake_fd);
-	if (n < 0)
+	Error e = to_error(n);
+	share_reads_ = writer && host_cpus() > 1;
+	if (!e && writer)
+		e = workers_.start(1, capacity_ + own_slots, wake_fd, files, host_cpus() > 1 ? worker_spin_ns : 0);
+	if (e)
 		close();
-	return to_error(n);
+	return e;
 }
 
 // Context: process, may sleep, no lock held.
@@ -65,20 +69,52 @@ void UringEngine::close()
 	if (!opened_)
 		return;
 	opened_ = false;
+	workers_.stop();
 	(void)io_uring_unregister_eventfd(&ring_);
 	io_uring_queue_exit(&ring_);
 }
 
 u32 UringEngine::space() const
 {
-	return io_uring_sq_space_left(&ring_) > cancel_slots ? io_uring_sq_space_left(&ring_) - cancel_slots : 0;
+	const u32 left = io_uring_sq_space_left(&ring_);
+	return left > cancel_slots + mixed_count_ ? left - cancel_slots - mixed_count_ : 0;
+}
+
+bool UringEngine::is_large_read(const Chunk &chunk) const
+{
+	return share_reads_ && chunk.op == HostOp::read && chunk.bytes.value >= shared_read_bytes;
 }
 
 void UringEngine::prepare(Chunk &chunk)
 {
+	const bool large = is_large_read(chunk);
+	chunk.to_worker = workers_.running() && chunk.op == HostOp::write;
+	if (mixed_.empty() && !large && !chunk.to_worker)
+		return prepare_entry(chunk);
+	large_reads_ += large;
+	mixed_.push(chunk);
+	mixed_count_++;
+}
+
+// Of several large reads the worker does every second one: what the host has in
+// its page cache is copied by two CPUs then.
+void UringEngine::share_reads()
+{
+	bool to_worker = true;
+	for (Chunk *c = mixed_.front(); c && large_reads_ > 1; c = c->next) {
+		if (!is_large_read(*c))
+			continue;
+		c->to_worker = to_worker;
+		to_worker = !to_worker;
+	}
+	large_reads_ = 0;
+}
+
+void UringEngine::prepare_entry(Chunk &chunk)
+{
 	io_uring_sqe *sqe = io_uring_get_sqe(&ring_);
 	UBD_ASSERT(sqe);
-	const int fd = chunk.op == HostOp::write_sync ? sync_write_fd_ : fds_[chunk.file];
+	const int fd = files_.of(chunk);
 	auto *iov = reinterpret_cast<const iovec *>(chunk.iov + chunk.first);
 	const unsigned iovs = chunk.iovs - chunk.first;
 	switch (chunk.op) {
@@ -116,15 +152,30 @@ void UringEngine::prepare(Chunk &chunk)
 
 u32 UringEngine::unsent() const
 {
-	return io_uring_sq_ready(&ring_);
+	return io_uring_sq_ready(&ring_) + mixed_count_;
 }
 
-// One host call; with deferred task work it also collects what is complete.
+// One host call for what follows each other in the ring; with deferred task work
+// it also collects what is complete.
 Error UringEngine::submit()
 {
-	int n = ring_.flags & IORING_SETUP_DEFER_TASKRUN ? io_uring_submit_and_get_events(&ring_)
-							 : io_uring_submit(&ring_);
-	return to_error(n);
+	if (large_reads_)
+		share_reads();
+	for (;;) {
+		if (io_uring_sq_ready(&ring_)) {
+			const int n = ring_.flags & IORING_SETUP_DEFER_TASKRUN ? io_uring_submit_and_get_events(&ring_)
+									       : io_uring_submit(&ring_);
+			if (n < 0 || io_uring_sq_ready(&ring_))
+				return to_error(n);
+		}
+		if (mixed_.empty())
+			return no_error;
+		for (; !mixed_.empty() && mixed_.front()->to_worker; mixed_count_--)
+			workers_.prepare(mixed_.pop());
+		workers_.submit();
+		for (; !mixed_.empty() && !mixed_.front()->to_worker; mixed_count_--)
+			prepare_entry(mixed_.pop());
+	}
 }
 
 // The host waits to be entered before it completes more.
@@ -135,11 +186,11 @@ bool UringEngine::flagged() const
 
 u32 UringEngine::reap(Completion *to, u32 max)
 {
+	u32 taken = workers_.running() ? workers_.reap(to, max) : 0;
 	if (!io_uring_cq_ready(&ring_) && flagged())
 		(void)io_uring_get_events(&ring_);
 	io_uring_cqe *cqe;
 	unsigned head, seen = 0;
-	u32 taken = 0;
 	io_uring_for_each_cqe(&ring_, head, cqe)
 	{
 		if (taken == max)
@@ -157,6 +208,8 @@ u32 UringEngine::reap(Completion *to, u32 max)
 void UringEngine::quiet()
 {
 	IO_URING_WRITE_ONCE(*ring_.cq.kflags, static_cast<unsigned>(IORING_CQ_EVENTFD_DISABLED));
+	if (workers_.running())
+		workers_.quiet();
 }
 
 /*
@@ -169,10 +222,12 @@ void UringEngine::quiet()
 bool UringEngine::listen()
 {
 	IO_URING_WRITE_ONCE(*ring_.cq.kflags, 0u);
+	if (workers_.running())
+		workers_.listen();
 	// The host reads the flag after it has published a completion: one of us
 	// sees what the other wrote.
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	if (!io_uring_cq_ready(&ring_)) {
+	if (!io_uring_cq_ready(&ring_) && !workers_.ready()) {
 		if (!flagged())
 			return false;
 		if (io_uring_get_events(&ring_) >= 0 && !io_uring_cq_ready(&ring_))
@@ -198,7 +253,7 @@ bool UringEngine::cancel(Chunk &chunk)
 // Both rings are one mapping.
 u64 UringEngine::host_bytes() const
 {
-	return ring_.sq.ring_sz + *ring_.sq.kring_entries * sizeof(io_uring_sqe);
+	return ring_.sq.ring_sz + *ring_.sq.kring_entries * sizeof(io_uring_sqe) + workers_.host_bytes();
 }
 
 bool UringEngine::file_removed() const
@@ -210,7 +265,7 @@ bool UringEngine::has_no_name() const
 {
 	// From what the host has cached: a file server that hangs must not stop us.
 	struct statx st;
-	return sys::call(SYS_statx, fds_[0], sys::arg(""), AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_NLINK,
+	return sys::call(SYS_statx, files_.fds[0], sys::arg(""), AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_NLINK,
 			 sys::arg(&st)) == 0 &&
 	       st.stx_nlink == 0;
 }
@@ -219,13 +274,19 @@ bool UringEngine::has_no_name() const
 void UringEngine::wait()
 {
 	// A ring is readable when it has completions, or work that will make some.
-	struct pollfd p {};
-	p.fd = ring_.ring_fd;
-	p.events = POLLIN;
+	struct pollfd p[2] = { { ring_.ring_fd, POLLIN, 0 }, { -1, POLLIN, 0 } };
+	if (workers_.running()) {
+		p[1].fd = workers_.event_fd();
+		workers_.drain();
+		workers_.listen();
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		if (workers_.ready())
+			return;
+	}
 	struct {
 		long sec, nsec;
 	} rest{ 0, 100 * 1000 * 1000 }; // the host writes back what is left after a signal
-	while (sys::call(SYS_ppoll, sys::arg(&p), 1, sys::arg(&rest)) == -errno_intr)
+	while (sys::call(SYS_ppoll, sys::arg(p), 2, sys::arg(&rest)) == -errno_intr)
 		;
 }
 

@@ -13,7 +13,8 @@
 
 #include <liburing.h>
 
-#include "../core/engine.hh"
+#include "../core/list.hh"
+#include "workers.hh"
 
 namespace ubd
 {
@@ -25,17 +26,19 @@ public:
 	UringEngine &operator=(const UringEngine &) = delete;
 
 	// Sets up a ring for `depth` chunks in flight that announces completions
-	// on `wake_fd`, for these descriptors of files; writes with RWF_DSYNC go to
-	// the first file by `sync_fd`. Process context.
-	Error open(u32 depth, int wake_fd, const int *fds, u32 files, int sync_fd);
+	// on `wake_fd`. With `writer` a thread of its own does the plain writes.
+	// Process context.
+	Error open(u32 depth, int wake_fd, const EngineFiles &files, bool writer);
 	// Nothing may be in flight. Process context.
 	void close();
 
 	u32 capacity() const override { return capacity_; }
+	u64 best_read_bytes() const override { return share_reads_ ? part_read_bytes : ~0ull; }
 	u32 space() const override;
 	void prepare(Chunk &chunk) override;
 	u32 unsent() const override;
 	Error submit() override;
+	bool ready() const override { return workers_.ready() || io_uring_cq_ready(&ring_) || flagged(); }
 	u32 reap(Completion *to, u32 max) override;
 	void quiet() override;
 	bool listen() override;
@@ -48,16 +51,24 @@ public:
 	u64 host_bytes() const;
 
 private:
-	static constexpr u32 max_files = 2;
 	static constexpr u32 cancel_slots = 1;
+	static constexpr u64 part_read_bytes = 256 << 10;
 	static constexpr u32 own_slots = cancel_slots + 1; // and a commit
 
+	bool is_large_read(const Chunk &chunk) const;
+	void share_reads();
+	void prepare_entry(Chunk &chunk);
 	bool flagged() const;
 	bool has_no_name() const;
 
 	io_uring ring_{};
-	int fds_[max_files]{ -1, -1 };
-	int sync_write_fd_ = -1;
+	Workers workers_;
+	// Prepared behind a part that is not the ring's: so that order is kept.
+	Fifo<Chunk> mixed_;
+	u32 mixed_count_ = 0;
+	u32 large_reads_ = 0; // of these
+	bool share_reads_ = false; // there is a second CPU
+	EngineFiles files_;
 	u32 capacity_ = 0;
 	u32 cancels_ = 0; // in flight
 	bool opened_ = false;

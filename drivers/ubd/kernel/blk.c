@@ -8,6 +8,7 @@
 
 #include <linux/ata.h>
 #include <linux/cdrom.h>
+#include <linux/delay.h>
 #include <linux/hdreg.h>
 #include <linux/module.h>
 #include <linux/rculist.h>
@@ -396,6 +397,9 @@ void ubd_disk_remove(struct ubd_disk *d)
 	lockdep_assert_held(&ubd_devices_lock);
 	ubd_debugfs_remove(d);
 	del_gendisk(d->kq.disk);
+	/* A commit uses the device's memory: it ends before that goes. */
+	while (!ubd_queue_drained(d->kq.queue))
+		msleep(1);
 	unlink_disk(d);
 	cancel_work_sync(&d->kq.limits_work);
 	put_disk(d->kq.disk);

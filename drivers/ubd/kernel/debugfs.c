@@ -58,6 +58,7 @@ static int stats_show(struct seq_file *m, void *unused)
 	SHOW(zeroed_reads);
 	SHOW(inline_completions);
 	SHOW(interrupt_completions);
+	SHOW(polled_completions);
 	SHOW(host_syncs);
 	SHOW(syncs_shared);
 	SHOW(host_dsync_writes);

@@ -100,6 +100,11 @@ module_param(commit_ms, uint, 0444);
 MODULE_PARM_DESC(commit_ms, "milliseconds after which a COW file learns what was written without a flush; 0: never "
 			    "(default 5000)");
 
+static uint poll_us = 100;
+module_param(poll_us, uint, 0444);
+MODULE_PARM_DESC(poll_us, "microseconds that an idle CPU looks for completions before it sleeps, at most; 0: not at "
+			  "all (default 100)");
+
 static bool snapshot;
 module_param(snapshot, bool, 0444);
 MODULE_PARM_DESC(snapshot, "what is written goes to temporary files and is gone with the guest (default: no)");
@@ -307,6 +312,7 @@ static int check_parameters(void)
 	settings.open.queue_depth = queue_depth;
 	settings.open.block_size = logical_block;
 	settings.open.commit_ms = commit_ms;
+	settings.open.poll_us = poll_us;
 	settings.open.snapshot = snapshot;
 	settings.open.snapshot_dir = snapshot_dir ?: "";
 	return 0;
@@ -385,9 +391,12 @@ static int __init ubd_init(void)
 	err = take_major();
 	if (err)
 		goto out_glue;
-	err = start_relay();
+	err = ubd_poll_init();
 	if (err)
 		goto out_major;
+	err = start_relay();
+	if (err)
+		goto out_poll;
 	ubd_debugfs_init();
 	err = add_devices();
 	if (err)
@@ -404,6 +413,8 @@ out_devices:
 out_relay:
 	ubd_debugfs_exit();
 	stop_relay();
+out_poll:
+	ubd_poll_exit();
 out_major:
 	release_major();
 out_glue:
@@ -420,6 +431,7 @@ static void __exit ubd_exit(void)
 	cancel_work_sync(&revive_work);
 	ubd_debugfs_exit();
 	stop_relay();
+	ubd_poll_exit();
 	release_major();
 	ubd_glue_exit();
 }

@@ -72,6 +72,10 @@ void ubd_disks_interrupt(void);
 void ubd_disks_go_synchronous(void);
 void ubd_disk_memory(struct ubd_disk *d, struct ubd_memory *m);
 
+/* poll.c */
+int ubd_poll_init(void);
+void ubd_poll_exit(void);
+
 /* debugfs.c */
 void ubd_debugfs_init(void);
 void ubd_debugfs_exit(void);
