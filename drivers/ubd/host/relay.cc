@@ -14,6 +14,7 @@
 #include <linux/prctl.h>
 #include <linux/sched.h>
 #include <linux/wait.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -33,6 +34,9 @@ constexpr size_t stack_bytes = 64 << 10;
 // Lowest number for the eventfd; within any limit of open files.
 constexpr int uncommon_fd = 200;
 constexpr int start_patience_ms = 5000;
+// When the guest does not answer a signal.
+constexpr long first_repeat_us = 500;
+constexpr long last_repeat_us = 1000000;
 // For the last commits to make data durable: shorter than the next guest waits
 // for a lock.
 constexpr long commit_patience_s = 3;
@@ -320,12 +324,41 @@ int watch_all()
 	return poll;
 }
 
-// In the helper: relays until the process is gone, or another program.
+// In the helper: the guest has not yet read the eventfd.
+bool unread()
+{
+	struct pollfd p {};
+	p.fd = fd_event;
+	p.events = POLLIN;
+	return sys::call(SYS_poll, sys::arg(&p), 1, 0) == 1;
+}
+
+// In the helper: as epoll_wait, for at most so many microseconds; 0: for ever.
+long wait_for_events(int poll, epoll_event *events, long us)
+{
+	const struct {
+		long sec, nsec;
+	} limit{ us / 1000000, us % 1000000 * 1000 };
+	const long n = sys::call(SYS_epoll_pwait2, poll, sys::arg(events), helper_fds, us ? sys::arg(&limit) : 0);
+	if (n != -errno_nosys) // Linux 5.11
+		return n;
+	return sys::call(SYS_epoll_wait, poll, sys::arg(events), helper_fds, us ? (us + 999) / 1000 : -1);
+}
+
+/*
+ * In the helper: relays until the process is gone, or another program.
+ *
+ * UML goes to sleep without looking whether a signal has come since it last
+ * looked for work: then it sleeps on until the next one. Its handler reads the
+ * eventfd; as long as that has not happened, the signal is repeated, after
+ * pauses that grow, since a guest may also be stopped.
+ */
 int relay_loop(Relay &r, int poll)
 {
+	long repeat_us = 0;
 	for (;;) {
 		epoll_event events[helper_fds];
-		long n = sys::call(SYS_epoll_wait, poll, sys::arg(events), helper_fds, -1);
+		long n = wait_for_events(poll, events, repeat_us);
 		if (n < 0 && n != -errno_intr)
 			return 1;
 		bool wake = false, ended = false;
@@ -340,8 +373,14 @@ int relay_loop(Relay &r, int poll)
 			end_guest(r);
 			return 0;
 		}
+		if (wake)
+			repeat_us = first_repeat_us;
+		else if (n == 0)
+			repeat_us = unread() ? min(2 * repeat_us, last_repeat_us) : 0;
+		else
+			continue;
 		// By pidfd: it never reaches a stranger with a reused number.
-		if (wake && sys::call(SYS_pidfd_send_signal, fd_process, SIGIO, 0, 0) < 0)
+		if (repeat_us && sys::call(SYS_pidfd_send_signal, fd_process, SIGIO, 0, 0) < 0)
 			return 0;
 	}
 }
