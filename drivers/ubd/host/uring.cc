@@ -85,10 +85,37 @@ bool UringEngine::is_large_read(const Chunk &chunk) const
 	return share_reads_ && chunk.op == HostOp::read && chunk.bytes.value >= shared_read_bytes;
 }
 
+/*
+ * What io_uring hands to a worker of its own anyway, ours begins at once: it looks
+ * for the next part before it sleeps. But it does one at a time, so of what takes
+ * long it does only what nothing else is waiting for.
+ */
+bool UringEngine::wants_worker(const Chunk &chunk)
+{
+	if (!workers_.running() || slow_)
+		return false;
+	switch (chunk.op) {
+	case HostOp::read:
+		return false;
+	case HostOp::write:
+	case HostOp::punch: // under the inode's lock, as writes are
+	case HostOp::zero:
+	case HostOp::allocate:
+		return true;
+	case HostOp::write_sync:
+	case HostOp::sync:
+		if (workers_.busy() || workers_.unsent() || mixed_count_)
+			return false;
+		slow_ = &chunk;
+		return true;
+	}
+	return false;
+}
+
 void UringEngine::prepare(Chunk &chunk)
 {
 	const bool large = is_large_read(chunk);
-	chunk.to_worker = workers_.running() && chunk.op == HostOp::write;
+	chunk.to_worker = wants_worker(chunk);
 	if (mixed_.empty() && !large && !chunk.to_worker)
 		return prepare_entry(chunk);
 	large_reads_ += large;
@@ -187,6 +214,9 @@ bool UringEngine::flagged() const
 u32 UringEngine::reap(Completion *to, u32 max)
 {
 	u32 taken = workers_.running() ? workers_.reap(to, max) : 0;
+	for (u32 i = 0; i < taken && slow_; i++)
+		if (to[i].chunk == slow_)
+			slow_ = nullptr;
 	if (!io_uring_cq_ready(&ring_) && flagged())
 		(void)io_uring_get_events(&ring_);
 	io_uring_cqe *cqe;
@@ -239,7 +269,7 @@ bool UringEngine::listen()
 
 bool UringEngine::cancel(Chunk &chunk)
 {
-	if (cancels_ >= cancel_slots)
+	if (cancels_ >= cancel_slots || chunk.to_worker) // no call can be called off
 		return false;
 	io_uring_sqe *sqe = io_uring_get_sqe(&ring_);
 	if (!sqe)

@@ -56,6 +56,7 @@ private:
 	static constexpr u32 own_slots = cancel_slots + 1; // and a commit
 
 	bool is_large_read(const Chunk &chunk) const;
+	bool wants_worker(const Chunk &chunk);
 	void share_reads();
 	void prepare_entry(Chunk &chunk);
 	bool flagged() const;
@@ -67,6 +68,7 @@ private:
 	Fifo<Chunk> mixed_;
 	u32 mixed_count_ = 0;
 	u32 large_reads_ = 0; // of these
+	const Chunk *slow_ = nullptr; // the worker waits for the host's disk
 	bool share_reads_ = false; // there is a second CPU
 	EngineFiles files_;
 	u32 capacity_ = 0;

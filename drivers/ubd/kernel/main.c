@@ -100,10 +100,10 @@ module_param(commit_ms, uint, 0444);
 MODULE_PARM_DESC(commit_ms, "milliseconds after which a COW file learns what was written without a flush; 0: never "
 			    "(default 5000)");
 
-static uint poll_us = 100;
+static uint poll_us = 200;
 module_param(poll_us, uint, 0444);
 MODULE_PARM_DESC(poll_us, "microseconds that an idle CPU looks for completions before it sleeps, at most; 0: not at "
-			  "all (default 100)");
+			  "all (default 200)");
 
 static bool snapshot;
 module_param(snapshot, bool, 0444);
