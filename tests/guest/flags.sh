@@ -246,14 +246,15 @@ test_device_parameter() {
 	EOF
 }
 
-# Nobody asked for a disk: not a word.
+# Nobody asked for a disk: not a word but which driver this is.
 test_no_devices() {
 	guest one <<-'EOF'
 		load
 		same disks "$(ls -d /sys/block/ubd* 2>/dev/null | wc -l || true)" 0
 		unload
 	EOF
-	expect_silent one 'ubd: (ubd|option|cannot|[^l])'
+	expect_silent one 'ubd: (ubd|option|cannot|[^lv])'
+	expect_once one "ubd: version $(sed -n 's/^#define UBD_VERSION "\(.*\)"$/\1/p' "$top/include/ubd/version.h")$"
 }
 
 run_tests "$@"

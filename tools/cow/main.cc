@@ -4,6 +4,7 @@
  * Documentation/man/ubd-cow.1.
  */
 #include "commands.hh"
+#include "ubd/version.h"
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -106,7 +107,7 @@ int run(int argc, char **argv)
 	int status = status_done;
 	CLI::App app("COW files of User Mode Linux: make, look at, check, merge, rebase, convert");
 	app.name("ubd-cow");
-	app.set_version_flag("--version", "ubd-cow 0.1.0");
+	app.set_version_flag("--version", "ubd-cow " UBD_VERSION);
 	app.require_subcommand(1);
 	add_commands(app, arguments, status);
 	add_convert(app, arguments, status);

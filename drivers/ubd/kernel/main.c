@@ -22,9 +22,9 @@
 
 #include "compat.h"
 #include "ubd/test_api.h"
+#include "ubd/version.h"
 #include "ubd_kernel.h"
 
-#define UBD_VERSION "0.1.0"
 #define UBD_CMDLINE_MAX (128 << 10)
 /* The disks' prefix when "ubd" is taken by the kernel's own driver. */
 #define UBD_BESIDE_PREFIX "aubd"
@@ -381,8 +381,10 @@ static void remove_devices(void)
 
 static int __init ubd_init(void)
 {
-	int err = check_parameters();
+	int err;
 
+	pr_info("version " UBD_VERSION "\n");
+	err = check_parameters();
 	if (err)
 		goto out;
 	err = ubd_glue_init();
