@@ -4,6 +4,8 @@
 # What the command line can say of a device: numbers, letters, flags, serial.
 . "$(dirname "$0")/lib.sh"
 
+version=$(sed -n 's/^#define UBD_VERSION "\(.*\)"$/\1/p' "$top/include/ubd/version.h")
+
 test_read_only() {
 	local img
 	local before
@@ -192,7 +194,15 @@ test_serial() {
 		grep -qx 'model UML ubd' $work/identity
 		grep -qx 'identity cylinders 32' $work/identity
 		grep -qx 'geometry 32 128 32 start 0' $work/identity
+		# Without udev it looks in /sys/block/*/device.
+		lsblk -d -P -o NAME,MODEL,SERIAL,REV,DISC-GRAN,PHY-SEC,LOG-SEC /dev/ubd[abc] >$work/lsblk
 	EOF
+	expect_eq lsblk "$(cat lsblk)" "$(
+		for serial in a:serial-0123456789 b:colon-serial c:; do
+			echo "NAME=\"ubd${serial%:*}\" MODEL=\"UML ubd\" SERIAL=\"${serial#*:}\" REV=\"$version\"" \
+				'DISC-GRAN="4K" PHY-SEC="4096" LOG-SEC="512"'
+		done
+	)"
 }
 
 test_many_devices() {
@@ -254,7 +264,7 @@ test_no_devices() {
 		unload
 	EOF
 	expect_silent one 'ubd: (ubd|option|cannot|[^lv])'
-	expect_once one "ubd: version $(sed -n 's/^#define UBD_VERSION "\(.*\)"$/\1/p' "$top/include/ubd/version.h")$"
+	expect_once one "ubd: version $version$"
 }
 
 run_tests "$@"

@@ -23,6 +23,9 @@
 #define UBD_HEADS 128
 #define UBD_SECTORS 32
 
+/* As HDIO_GET_IDENTITY, lsblk and our udev rules have it. */
+#define UBD_MODEL "UML ubd"
+
 /* One request: up to this many bytes, in at most so many pieces. */
 #define UBD_MAX_SECTORS (2 << 11) /* 2 MiB */
 #define UBD_MAX_SEGMENTS 256
@@ -143,7 +146,7 @@ static int get_identity(struct ubd_disk *d, void __user *to)
 	id[ATA_ID_SECTORS] = UBD_SECTORS;
 	ata_string(id + ATA_ID_SERNO, ATA_ID_SERNO_LEN / 2, d->info.serial);
 	ata_string(id + ATA_ID_FW_REV, ATA_ID_FW_REV_LEN / 2, THIS_MODULE->version ?: "");
-	ata_string(id + ATA_ID_PROD, ATA_ID_PROD_LEN / 2, "UML ubd");
+	ata_string(id + ATA_ID_PROD, ATA_ID_PROD_LEN / 2, UBD_MODEL);
 	return copy_to_user(to, id, sizeof(id)) ? -EFAULT : 0;
 }
 
@@ -201,6 +204,54 @@ static const struct attribute_group ubd_attr_group = {
 
 static const struct attribute_group *ubd_attr_groups[] = {
 	&ubd_attr_group,
+	NULL,
+};
+
+/*
+ * Those of the platform device, which is /sys/block/ubda/device: lsblk reads
+ * model, rev and serial there, and udev finds by the model which disks are ours.
+ */
+static ssize_t model_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, UBD_MODEL "\n");
+}
+static DEVICE_ATTR_RO(model);
+
+static ssize_t rev_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%s\n", THIS_MODULE->version ?: "");
+}
+static DEVICE_ATTR_RO(rev);
+
+static ssize_t parent_serial_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	struct ubd_disk *d = dev_get_drvdata(dev);
+
+	return sysfs_emit(buf, "%s\n", d->info.serial);
+}
+static struct device_attribute dev_attr_parent_serial = __ATTR(serial, 0444, parent_serial_show, NULL);
+
+static struct attribute *ubd_parent_attrs[] = {
+	&dev_attr_model.attr,
+	&dev_attr_rev.attr,
+	&dev_attr_parent_serial.attr,
+	NULL,
+};
+
+static umode_t ubd_parent_attr_visible(struct kobject *kobj, struct attribute *attr, int n)
+{
+	struct ubd_disk *d = dev_get_drvdata(kobj_to_dev(kobj));
+
+	return attr != &dev_attr_parent_serial.attr || d->info.serial[0] ? attr->mode : 0;
+}
+
+static const struct attribute_group ubd_parent_attr_group = {
+	.attrs = ubd_parent_attrs,
+	.is_visible = ubd_parent_attr_visible,
+};
+
+static const struct attribute_group *ubd_parent_attr_groups[] = {
+	&ubd_parent_attr_group,
 	NULL,
 };
 
@@ -345,19 +396,30 @@ static int open_disk(struct ubd_disk *d, const struct ubd_settings *s)
 	return 0;
 }
 
+static int add_parent(struct ubd_disk *d, const struct ubd_settings *s)
+{
+	struct platform_device *pdev = platform_device_alloc(s->open.beside ? s->prefix : "uml-blkdev", d->index);
+	int err;
+
+	if (!pdev)
+		return -ENOMEM;
+	pdev->dev.groups = ubd_parent_attr_groups;
+	platform_set_drvdata(pdev, d);
+	err = platform_device_add(pdev);
+	if (err)
+		platform_device_put(pdev);
+	else
+		d->pdev = pdev;
+	return err;
+}
+
 static int publish_disk(struct ubd_disk *d, const struct ubd_settings *s)
 {
 	int err = init_tag_set(d, s->open.queue_depth);
 
-	if (err)
-		return err;
-	d->pdev = platform_device_register_simple(s->open.beside ? s->prefix : "uml-blkdev", d->index, NULL, 0);
-	if (IS_ERR(d->pdev)) {
-		err = PTR_ERR(d->pdev);
-		d->pdev = NULL;
-		return err;
-	}
-	return add_gendisk(d, s);
+	if (!err)
+		err = add_parent(d, s);
+	return err ?: add_gendisk(d, s);
 }
 
 struct ubd_disk *ubd_disk_add(const struct ubd_options *options, const struct ubd_settings *s)
