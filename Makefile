@@ -33,7 +33,7 @@ HOSTCXX ?= g++
 INIT_CXXFLAGS := -std=c++20 -O2 -Wall -Wextra -static -fno-exceptions -fno-rtti \
 	-fno-asynchronous-unwind-tables -ffunction-sections -Wl,--gc-sections -s
 
-all: $(B)/linux modules initramfs standalone tools
+all: $(B)/linux modules initramfs standalone tools man
 
 # --- packages and kernels ---------------------------------------------------
 
@@ -66,8 +66,12 @@ $(B)/init: $(wildcard tools/init/*.cc tools/init/*.hh) Makefile | setup
 	@$(HOSTCXX) $(INIT_CXXFLAGS) -o $@ $(filter %.cc,$^)
 
 initramfs: $(B)/initramfs.cpio.gz
-$(B)/initramfs.cpio.gz: $(B)/init modules kernel-release FORCE
+$(B)/initramfs.cpio.gz: $(B)/init $(B)/gen_init_cpio modules kernel-release FORCE
 	@tools/initramfs.sh $@ $(B)/init $(B)/ubd.ko
+
+# For who makes an initramfs where this is installed.
+$(B)/gen_init_cpio: FORCE | kernel-release
+	@cmp -s $(UBD_CACHE)/release/usr/gen_init_cpio $@ || cp --remove-destination $(UBD_CACHE)/release/usr/gen_init_cpio $@
 
 standalone: $(B)/linux-standalone
 $(B)/linux-standalone: $(B)/initramfs.cpio.gz FORCE
@@ -94,6 +98,24 @@ $(B)/ubd-cow: $(cow-objects)
 	@$(HOSTCXX) -o $@ $^
 
 tools: $(host-tools)
+
+# Manual pages as they are installed, with the release.
+version := $(shell sed -n 's/^.define UBD_VERSION "\(.*\)"$$/\1/p' include/ubd/version.h)
+man-pages := $(patsubst Documentation/man/%,$(B)/man/%.gz,$(wildcard Documentation/man/*.[1-9]))
+$(man-pages): $(B)/man/%.gz: Documentation/man/% include/ubd/version.h
+	@mkdir -p $(@D)
+	@echo "  MAN     $@"
+	@sed 's/^\(\.TH .*"ubd\)"/\1 $(version)"/' $< | gzip -9n >$@
+
+man: $(man-pages)
+
+# --- installing and packing ---------------------------------------------------
+
+# They take what was built, by whomever: root's make must not begin anew. PARTS
+# is some of: module tools man udev initramfs doc kernel source.
+install uninstall:
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' MODDIR='$(MODDIR)' DOCDIR='$(DOCDIR)' TOOLS='$(host-tools)' \
+		tools/package/install.sh $@ $(PARTS)
 
 # --- running and testing ----------------------------------------------------
 
@@ -160,7 +182,7 @@ help:
 
 .PHONY: all setup setup-debian setup-format setup-bench kernel-release kernel-debug \
 	kernel-compare modules modules-debug modules-compare initramfs standalone \
-	tools run run-guest reset test test-full soak bench bench-tools format format-check clean distclean \
+	tools man install uninstall run run-guest reset test test-full soak bench bench-tools format format-check clean distclean \
 	help FORCE
 .DELETE_ON_ERROR:
 # Our targets share one kernel build each; what runs in parallel is inside them.

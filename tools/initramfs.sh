@@ -6,20 +6,24 @@
 #
 #   tools/initramfs.sh OUTPUT INIT [UBD_KO]
 #
+# Installed it is /usr/lib/ubd/initramfs.sh, with init beside it.
+#
 # gen_init_cpio of the kernel that the project builds writes the archive, since
 # it makes device nodes without being root. The same input makes the same
 # archive, and an output that would not change keeps its date.
 set -euo pipefail
 
-top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-generator=$("$top/tools/kernel/build.sh" --path release)/usr/gen_init_cpio
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# It lies beside this script where that is installed.
+generator=$here/gen_init_cpio
+[[ ! -x $here/kernel/build.sh ]] || generator=$("$here/kernel/build.sh" --path release)/usr/gen_init_cpio
 
 die() { printf 'ubd: %s\n' "$*" >&2; exit 1; }
 
 (($# >= 2)) || die "usage: tools/initramfs.sh output init [ubd.ko]"
 output=$1 init=$2 module=${3:-}
 busybox=$(command -v busybox) || die "no busybox (Debian package busybox-static): run 'make setup'"
-[[ -x $generator ]] || die "no $generator: run 'make kernel-release'"
+[[ -x $generator ]] || die "no $generator: run 'make kernel-release', or install it anew"
 
 list()
 {
