@@ -117,6 +117,9 @@ install uninstall:
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' MODDIR='$(MODDIR)' DOCDIR='$(DOCDIR)' TOOLS='$(host-tools)' \
 		tools/package/install.sh $@ $(PARTS)
 
+deb: all
+	@TOOLS='$(host-tools)' tools/package/deb.sh $(B)/package
+
 dist:
 	@tools/package/dist.sh $(B)
 
@@ -185,7 +188,7 @@ help:
 
 .PHONY: all setup setup-debian setup-format setup-bench kernel-release kernel-debug \
 	kernel-compare modules modules-debug modules-compare initramfs standalone \
-	tools man install uninstall dist run run-guest reset test test-full soak bench bench-tools format format-check clean distclean \
+	tools man install uninstall deb dist run run-guest reset test test-full soak bench bench-tools format format-check clean distclean \
 	help FORCE
 .DELETE_ON_ERROR:
 # Our targets share one kernel build each; what runs in parallel is inside them.
