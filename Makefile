@@ -118,7 +118,7 @@ install uninstall:
 		tools/package/install.sh $@ $(PARTS)
 
 deb: all
-	@TOOLS='$(host-tools)' tools/package/deb.sh $(B)/package
+	@TOOLS='$(host-tools)' tools/package/deb.sh '$(or $(PACKAGES),$(B)/package)'
 
 dist:
 	@tools/package/dist.sh $(B)
@@ -147,7 +147,7 @@ reset:
 test: | setup
 	@tests/run.sh
 
-test-full: | setup
+test-full: | setup setup-package
 	@tests/run.sh --full
 
 soak: | setup
@@ -170,7 +170,7 @@ format-files = $(shell find drivers include tests tools \
 format format-check: setup-format
 	@clang-format $(if $(filter format,$@),-i,--dry-run -Werror) $(format-files)
 
-setup-debian setup-format setup-bench: setup-%:
+setup-debian setup-format setup-bench setup-package: setup-%:
 	@tools/setup.sh $*
 
 clean:
@@ -186,7 +186,7 @@ help:
 	@sed 1d tools/help.txt
 	@echo "The cache is $(UBD_CACHE)"
 
-.PHONY: all setup setup-debian setup-format setup-bench kernel-release kernel-debug \
+.PHONY: all setup setup-debian setup-format setup-bench setup-package kernel-release kernel-debug \
 	kernel-compare modules modules-debug modules-compare initramfs standalone \
 	tools man install uninstall deb dist run run-guest reset test test-full soak bench bench-tools format format-check clean distclean \
 	help FORCE

@@ -23,6 +23,7 @@ die() { printf 'ubd: %s\n' "$*" >&2; exit 1; }
 (($# >= 2)) || die "usage: tools/initramfs.sh output init [ubd.ko]"
 output=$1 init=$2 module=${3:-}
 busybox=$(command -v busybox) || die "no busybox (Debian package busybox-static): run 'make setup'"
+[[ $init$module$busybox != *[[:space:]]* ]] || die "the names of files must have no blanks, which gen_init_cpio cannot bear: $init $module"
 [[ -x $generator ]] || die "no $generator: run 'make kernel-release', or install it anew"
 
 list()

@@ -4,7 +4,7 @@
 # Installs the Debian packages that are missing: the only thing here that needs
 # root. Says nothing, and does nothing, when all are there.
 #
-#   tools/setup.sh [build|debian|format|bench]...     (build when nothing is named)
+#   tools/setup.sh [build|debian|format|bench|package]...     (build when nothing is named)
 set -euo pipefail
 
 # shellcheck disable=SC2034 # used by name, below
@@ -17,6 +17,7 @@ packages_build=(
 	clang libclang-rt-dev                                        # libFuzzer
 	libfuse3-dev fuse3                                           # a disk whose power fails
 	libcli11-dev nlohmann-json3-dev qemu-utils                   # ubd-cow
+	dkms udev                                                    # tests of what is installed
 )
 # shellcheck disable=SC2034
 packages_debian=(mmdebstrap uidmap e2fsprogs)
@@ -24,6 +25,8 @@ packages_debian=(mmdebstrap uidmap e2fsprogs)
 packages_format=(clang-format)
 # shellcheck disable=SC2034
 packages_bench=(gnuplot-nox fio qemu-system-common qemu-utils strace git)
+# shellcheck disable=SC2034
+packages_package=(lintian)
 
 say() { printf 'ubd: %s\n' "$*"; }
 die() { printf 'ubd: %s\n' "$*" >&2; exit 1; }

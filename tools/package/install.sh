@@ -151,7 +151,6 @@ install_one()
 	if [[ $2 == @dkms.conf ]]; then
 		sed "s/@VERSION@/$version/" tools/package/dkms.conf | install -D -m "$1" /dev/stdin "$destdir$3"
 	else
-		[[ -e $2 ]] || die "no $2: run 'make'"
 		install -D -p -m "$1" "$2" "$destdir$3"
 	fi
 	echo "  INSTALL $destdir$3"
@@ -170,19 +169,22 @@ uninstall_one()
 (($# >= 1)) || die "usage: tools/package/install.sh install|uninstall|list [part]..."
 action=$1
 shift
+[[ $action =~ ^(install|uninstall|list)$ ]] || die "no such action: $action"
 (($#)) || set -- module tools man udev initramfs doc
 
-# All parts are known before the first file goes anywhere.
+# All is there before the first file goes anywhere.
 list=
 for part in "$@"; do
 	more=$(files "$part")
 	list+=$more$'\n'
 done
 while IFS=$'\t' read -r mode source target; do
+	[[ $action != install || $source == @* || -e $source ]] || die "no $source: run 'make'"
+done <<<"${list%$'\n'}"
+while IFS=$'\t' read -r mode source target; do
 	case $action in
 	install) install_one "$mode" "$source" "$target" ;;
 	uninstall) uninstall_one "$mode" "$source" "$target" ;;
 	list) echo "$mode $destdir$target" ;;
-	*) die "no such action: $action" ;;
 	esac
 done <<<"${list%$'\n'}"
