@@ -26,7 +26,6 @@
 #   DOCDIR      PREFIX/share/doc/ubd
 #   TOOLS       the programs for the host, which make knows
 set -euo pipefail
-umask 022
 PATH=$PATH:/usr/sbin:/sbin
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
