@@ -116,7 +116,6 @@ pack()
 	(cd "$root" && find . -path ./DEBIAN -prune -o -type f -printf '%P\0' | sort -z | xargs -0 md5sum) \
 		>"$root/DEBIAN/md5sums"
 	(cd "$work" && dpkg-gencontrol -p"$package" -P"$package" -Tdebian/substvars -v"$revision" -fdebian/files)
-	find "$root" -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 	dpkg-deb --root-owner-group --build "$root" "$out" >/dev/null
 	: >"$work/debian/substvars"
 }
