@@ -33,13 +33,11 @@ release=${release%% *}
 maintainer="${DEBFULLNAME:-$(id -un)} <${DEBEMAIL:-$(id -un)@$(hostname -f 2>/dev/null || hostname)}>"
 # The date of all files: that of the commit, or, in an archive made of it, of
 # its files.
-if [[ ! ${SOURCE_DATE_EPOCH:-} ]]; then
-	if [[ -e .git ]]; then
-		SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
-	else
-		SOURCE_DATE_EPOCH=$(stat -c %Y include/ubd/version.h)
-	fi
+if [[ ! ${SOURCE_DATE_EPOCH:-} && -e .git ]]; then
+	# It refuses to look into a repository of somebody else's.
+	SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null) || true
 fi
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(stat -c %Y include/ubd/version.h)}
 export SOURCE_DATE_EPOCH
 
 # Where dpkg's programs look for what they need.
