@@ -161,10 +161,12 @@ boot() {
 	expect_once "$name" 'test: all is well'
 }
 
-# unpacked PACKAGE: into the directory all, and looks at it
+# unpacked PACKAGE ARCHITECTURE: into the directory all, and looks at it
 unpacked() {
 	local deb=packages/$1_${version}-0ubd1_$2.deb
+	local date
 
+	date=$([ -e "$top/.git" ] && git -C "$top" log -1 --format=%ct || stat -c %Y "$top/include/ubd/version.h")
 	[ -e "$deb" ] || fail "no package $deb, but $(ls packages)"
 	dpkg-deb -x "$deb" all
 	dpkg-deb -x "$deb" "one/$1"
@@ -172,7 +174,7 @@ unpacked() {
 	(cd all && md5sum -c --quiet "../control/$1/md5sums") || fail "$1: the sums are others"
 	expect_eq "$1: files with sums" "$(wc -l <"control/$1/md5sums")" "$(find "one/$1" -type f | wc -l)"
 	expect_eq "$1: owners" "$(dpkg-deb -c "$deb" | awk '{ print $2 }' | sort -u)" root/root
-	expect_eq "$1: newest file" "$(find "one/$1" -newermt "@$(git -C "$top" log -1 --format=%ct 2>/dev/null || echo 0)")" ''
+	expect_eq "$1: newest file" "$(find "one/$1" -newermt "@$date")" ''
 	expect_eq "$1: version" "$(dpkg-deb -f "$deb" Version)" "$version-0ubd1"
 	expect_eq "$1: changes" "$(gzip -dc "all/usr/share/doc/$1/changelog.gz")" "$(cat "$top/Documentation/CHANGELOG.md")"
 }
@@ -188,6 +190,7 @@ test_packages() {
 	expect_eq 'commands in README' "$(wc -l <commands)" 5
 	while read -r line; do
 		echo "$line"
+		[[ $line != 'make dist '* || -e $top/.git ]] || continue
 		(cd "$top" && HOME=$work/home UBD_CACHE=$cache "${ordinary[@]}" bash -e -c "$line") >out 2>&1 </dev/null ||
 			fail "$line: $(cat out)"
 		case $line in
