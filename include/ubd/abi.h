@@ -163,7 +163,11 @@ struct ubd_stats {
 	ubd_u64 cancels;
 	ubd_u64 completion_overflows; /* must stay 0 */
 	ubd_u64 max_in_flight; /* chunks */
-	ubd_u64 in_flight; /* chunks, now */
+	ubd_u64 in_flight; /* chunks, now: the sum of the next three, less `committing` */
+	ubd_u64 in_flight_host; /* handed to the engine */
+	ubd_u64 in_flight_retry; /* wait to be handed over again, or for the next step */
+	ubd_u64 in_flight_flush; /* wait for another one's fdatasync */
+	ubd_u64 committing; /* 1: a commit that nobody asked for goes on */
 	ubd_u64 max_begun; /* requests that had a header at a time */
 	ubd_u64 begun; /* requests that have a header, now */
 	ubd_u64 dirty_sectors; /* written, but not yet committed, now */

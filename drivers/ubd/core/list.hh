@@ -13,6 +13,14 @@ template <class T> class Fifo {
 public:
 	bool empty() const { return !head_; }
 	T *front() const { return head_; }
+	// Goes through all.
+	unsigned count() const
+	{
+		unsigned n = 0;
+		for (const T *t = head_; t; t = t->next)
+			n++;
+		return n;
+	}
 
 	void push(T &t)
 	{

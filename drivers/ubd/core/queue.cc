@@ -178,6 +178,10 @@ ubd_stats Queue::stats()
 	Guard guard(*this);
 	ubd_stats s = stats_;
 	s.in_flight = in_flight_;
+	s.in_flight_host = with_engine_;
+	s.in_flight_retry = waiting_.count() + later_.count();
+	s.in_flight_flush = sync_waiting_.count() + sync_joined_.count();
+	s.committing = committing_;
 	s.begun = begun_;
 	s.dirty_sectors = config_.cow ? config_.cow->bitmap.dirty_sectors() : 0;
 	s.queued = next_ticket_ - served_;

@@ -204,6 +204,7 @@ static const struct attribute_group ubd_attr_group = {
 
 static const struct attribute_group *ubd_attr_groups[] = {
 	&ubd_attr_group,
+	&ubd_stats_group,
 	NULL,
 };
 

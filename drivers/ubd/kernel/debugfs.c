@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What a queue counted, in debugfs: ubd/<disk>/stats. In builds with faults on
+ * What a disk counted, in debugfs: ubd/<disk>/stats (see stats.c). In builds with faults on
  * demand also ubd/<disk>/fault, see core/fault.hh, and ubd/<disk>/record, see
  * core/record.hh.
  *
@@ -16,74 +16,9 @@
 
 static struct dentry *root;
 
-static void show_ops(struct seq_file *m, const struct ubd_stats *s)
-{
-	static const char *const names[UBD_OP_COUNT] = { "read", "write", "flush", "discard", "write_zeroes" };
-	int i;
-
-	for (i = 0; i < UBD_OP_COUNT; i++) {
-		seq_printf(m, "%s_requests %llu\n", names[i], s->requests[i]);
-		if (i != UBD_OP_FLUSH)
-			seq_printf(m, "%s_bytes %llu\n", names[i], s->bytes[i]);
-	}
-}
-
-static void show_memory(struct seq_file *m, struct ubd_disk *d)
-{
-	struct ubd_host_memory of_host;
-	struct ubd_memory memory;
-
-	ubd_disk_memory(d, &memory);
-	ubd_device_host_memory(d->device, &of_host);
-	seq_printf(m, "memory_at_rest %llu\n", memory.at_rest);
-	seq_printf(m, "memory_now %llu\n", memory.now);
-	seq_printf(m, "memory_at_most %llu\n", memory.at_most);
-	seq_printf(m, "memory_of_host %llu\n", of_host.rings + of_host.bitmap);
-	seq_printf(m, "bitmap_memory %llu\n", of_host.bitmap);
-	seq_printf(m, "bitmap_reserved %llu\n", of_host.bitmap_reserved);
-}
-
 static int stats_show(struct seq_file *m, void *unused)
 {
-	struct ubd_disk *d = m->private;
-	struct ubd_stats s;
-
-	ubd_queue_stats(d->kq.queue, &s);
-	show_ops(m, &s);
-#define SHOW(field) seq_printf(m, #field " %llu\n", s.field)
-	SHOW(errors);
-	SHOW(chunks);
-	SHOW(chunks_continued);
-	SHOW(chunks_retried);
-	SHOW(zeroed_reads);
-	SHOW(inline_completions);
-	SHOW(interrupt_completions);
-	SHOW(polled_completions);
-	SHOW(host_syncs);
-	SHOW(syncs_shared);
-	SHOW(host_dsync_writes);
-	SHOW(commits);
-	SHOW(bitmap_writes);
-	SHOW(bitmap_allocations);
-	SHOW(submit_calls);
-	SHOW(submit_retries);
-	SHOW(interrupts);
-	SHOW(missed_wakeups);
-	SHOW(header_reserve_uses);
-	SHOW(chunk_reserve_uses);
-	SHOW(pump_waits_memory);
-	SHOW(pump_waits_ring);
-	SHOW(timeouts);
-	SHOW(cancels);
-	SHOW(completion_overflows);
-	SHOW(max_in_flight);
-	SHOW(in_flight);
-	SHOW(max_begun);
-	SHOW(begun);
-	SHOW(dirty_sectors);
-	SHOW(queued);
-#undef SHOW
-	show_memory(m, d);
+	ubd_stats_show(m, m->private);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(stats);

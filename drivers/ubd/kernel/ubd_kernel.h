@@ -76,6 +76,11 @@ void ubd_disk_memory(struct ubd_disk *d, struct ubd_memory *m);
 int ubd_poll_init(void);
 void ubd_poll_exit(void);
 
+/* stats.c: process context */
+struct seq_file;
+void ubd_stats_show(struct seq_file *m, struct ubd_disk *d);
+extern const struct attribute_group ubd_stats_group;
+
 /* debugfs.c */
 void ubd_debugfs_init(void);
 void ubd_debugfs_exit(void);
