@@ -214,6 +214,35 @@ struct ubd_device_info {
 	ubd_u64 guest_bytes; /* of the guest's memory that the device lies in */
 };
 
+/* -- what is traced, see kernel/trace.h ----------------------------------- */
+
+/* The ticket of the queue's own commits. */
+#define UBD_NO_TICKET (~(ubd_u64)0)
+
+/* What the host is asked for, of one chunk. */
+struct ubd_trace_chunk {
+	ubd_u64 ticket; /* of its request */
+	ubd_u64 offset; /* in the file */
+	ubd_u64 bytes;
+	const char *op; /* the host's */
+	ubd_u32 file; /* 0: the one written to, 1: the backing file */
+};
+
+/* Why a chunk is to be handed over again. */
+enum ubd_retry {
+	UBD_RETRY_SHORT, /* the host did a part of it */
+	UBD_RETRY_ERROR, /* of those that pass */
+	UBD_RETRY_FALLBACK, /* by another operation, since the host has not this one */
+};
+
+/* What a commit goes to, see core/cow.hh. */
+enum ubd_commit_phase {
+	UBD_COMMIT_DATA,
+	UBD_COMMIT_BLOCKS,
+	UBD_COMMIT_BITS,
+	UBD_COMMIT_END,
+};
+
 enum ubd_log_level {
 	UBD_LOG_ERROR,
 	UBD_LOG_WARN,
@@ -275,6 +304,21 @@ void ubd_k_sleep_ms(ubd_u32 ms);
 
 /* True if device interrupts and request submission share one CPU. */
 bool ubd_k_one_cpu(void);
+
+/*
+ * Called while ubd_trace_on is not 0: see core/trace.hh. Queue lock held. Only in
+ * builds for kernels with tracepoints (UBD_TRACE).
+ */
+extern ubd_u32 ubd_trace_on;
+void ubd_k_trace_enqueue(struct ubd_kqueue *k, const struct ubd_request *rq, bool last);
+void ubd_k_trace_begin(struct ubd_kqueue *k, const struct ubd_request *rq, bool reserve);
+void ubd_k_trace_chunk(struct ubd_kqueue *k, struct ubd_trace_chunk c);
+void ubd_k_trace_completed(struct ubd_kqueue *k, struct ubd_trace_chunk c, ubd_s32 result);
+void ubd_k_trace_retry(struct ubd_kqueue *k, struct ubd_trace_chunk c, enum ubd_retry why, int error, bool later);
+void ubd_k_trace_share(struct ubd_kqueue *k, ubd_u64 ticket, ubd_u64 leader);
+void ubd_k_trace_commit(struct ubd_kqueue *k, ubd_u64 ticket, enum ubd_commit_phase phase, ubd_u64 sectors,
+			ubd_u8 status);
+void ubd_k_trace_submit(struct ubd_kqueue *k, ubd_u32 entries, ubd_u32 left, int error);
 
 #ifdef UBD_FAULTS
 /*

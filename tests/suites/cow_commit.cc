@@ -181,6 +181,7 @@ UBD_CASE(bits_set_during_a_commit_wait_for_the_next)
 			w.engine.complete(0);
 			w.interrupt();
 		}
+		CHECK_EQ(w.stats().dirty_sectors, 1);
 		w.send_new(UBD_OP_WRITE, 9, 512);
 		w.engine.complete(w.engine.with_host() - 1);
 		w.interrupt();

@@ -19,6 +19,30 @@ struct Log {
 	bool expect_asserts;
 } the_log;
 
+struct Events {
+	char text[8192];
+	size_t used;
+} the_events;
+
+void event(const char *format, ...)
+{
+	Events &e = the_events;
+	va_list args;
+	va_start(args, format);
+	size_t room = sizeof(e.text) - e.used;
+	int n = ubd_test_vsnprintf(e.text + e.used, room, format, args);
+	va_end(args);
+	if (static_cast<size_t>(n) >= room)
+		ubd_test_stop("too many events");
+	e.used += static_cast<size_t>(n);
+}
+
+void watch_event(const ubd_kqueue *k)
+{
+	if (!k->locked)
+		failed_here(__FILE__, __LINE__, "an event outside the queue lock");
+}
+
 // Core stops being tested and starts to spin long before this.
 constexpr u64 most_engine_calls = 50'000'000;
 u64 engine_calls;
@@ -206,6 +230,60 @@ void ubd_k_assert_failed(const char *what, const char *file, int line)
 		ubd_test_stop(what);
 }
 
+u32 ubd_trace_on;
+
+void ubd_k_trace_enqueue(ubd_kqueue *k, const ubd_request *rq, bool last)
+{
+	watch_event(k);
+	event("enqueue %lld %s %u %llu+%llu%s\n", rq->ticket, operation_name(rq->op), rq->flags,
+	      rq->op == UBD_OP_FLUSH ? 0 : rq->sector, rq->bytes, last ? " last" : "");
+}
+
+void ubd_k_trace_begin(ubd_kqueue *k, const ubd_request *rq, bool reserve)
+{
+	watch_event(k);
+	event("begin %lld%s\n", rq->ticket, reserve ? " reserve" : "");
+}
+
+void ubd_k_trace_chunk(ubd_kqueue *k, ubd_trace_chunk c)
+{
+	watch_event(k);
+	event("chunk %lld %s %u:%llu+%llu\n", c.ticket, c.op, c.file, c.offset, c.bytes);
+}
+
+void ubd_k_trace_completed(ubd_kqueue *k, ubd_trace_chunk c, s32 result)
+{
+	watch_event(k);
+	event("completed %lld %s %u:%llu+%llu %d\n", c.ticket, c.op, c.file, c.offset, c.bytes, result);
+}
+
+void ubd_k_trace_retry(ubd_kqueue *k, ubd_trace_chunk c, ubd_retry why, int error, bool later)
+{
+	static constexpr const char *whys[] = { "short", "error", "fallback" };
+	watch_event(k);
+	event("retry %lld %s %u:%llu+%llu %s %d%s\n", c.ticket, c.op, c.file, c.offset, c.bytes, whys[why], error,
+	      later ? " later" : "");
+}
+
+void ubd_k_trace_share(ubd_kqueue *k, ubd_u64 ticket, ubd_u64 leader)
+{
+	watch_event(k);
+	event("share %lld %lld\n", ticket, leader);
+}
+
+void ubd_k_trace_commit(ubd_kqueue *k, ubd_u64 ticket, ubd_commit_phase phase, ubd_u64 sectors, u8 status)
+{
+	static constexpr const char *phases[] = { "data", "blocks", "bits", "end" };
+	watch_event(k);
+	event("commit %lld %s %llu %u\n", ticket, phases[phase], sectors, status);
+}
+
+void ubd_k_trace_submit(ubd_kqueue *k, u32 entries, u32 left, int error)
+{
+	watch_event(k);
+	event("submit %u %u %d\n", entries, left, error);
+}
+
 void *ubd_k_zalloc(size_t bytes)
 {
 	return ubd_test_alloc(bytes);
@@ -249,6 +327,18 @@ bool contains(const char *text, const char *part)
 		if (!__builtin_memcmp(text, part, n))
 			return true;
 	return false;
+}
+
+void trace_events(bool on)
+{
+	ubd_trace_on = on;
+	if (on)
+		the_events = {};
+}
+
+const char *traced_events()
+{
+	return the_events.text;
 }
 
 const char *log_text()

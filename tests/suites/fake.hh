@@ -334,6 +334,10 @@ private:
 	World *world_;
 };
 
+// Between on and off, what core tells who traces, one line for each event.
+void trace_events(bool on);
+const char *traced_events();
+
 // What ubd_k_log() was given since the world began, or since log_clear().
 const char *log_text();
 u32 log_lines();

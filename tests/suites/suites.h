@@ -45,6 +45,7 @@ struct ubd_test_case {
 	X(polling)           \
 	X(faults)            \
 	X(record)            \
+	X(trace)             \
 	X(soak)
 
 #define UBD_DECLARE_SUITE(name) extern const struct ubd_test_case ubd_suite_##name[];

@@ -63,9 +63,11 @@ public:
 	// Bits are there that no commit has sealed.
 	bool dirty() const { return dirty_blocks_ != 0; }
 	bool sealed() const { return is_sealed_; }
-	// Upper bounds of what a crash would lose now, in sectors / blocks.
+	// Upper bounds of what a crash would lose now, in sectors / blocks, beside
+	// what is sealed.
 	u64 dirty_sectors() const { return dirty_sectors_; }
 	u64 dirty_blocks() const { return dirty_blocks_; }
+	u64 sealed_sectors() const { return sealed_sectors_; }
 
 	// -- commit: seal(), then each block by next_sealed() and copy(), then end()
 	// What is dirty is what this commit writes; what is set from now on is not.

@@ -8,6 +8,8 @@
  */
 #include "queue.hh"
 
+#include "trace.hh"
+
 namespace ubd
 {
 namespace
@@ -75,6 +77,7 @@ void Queue::enqueue(Request &rq, bool last)
 	rq.status = UBD_STATUS_OK;
 	stats_.requests[rq.op]++;
 	stats_.bytes[rq.op] += rq.bytes;
+	UBD_TRACE_EVENT(enqueue, &rq, last);
 	fifo_.push(rq);
 	active_ = true;
 	if (last)
@@ -183,7 +186,8 @@ ubd_stats Queue::stats()
 	s.in_flight_flush = sync_waiting_.count() + sync_joined_.count();
 	s.committing = committing_;
 	s.begun = begun_;
-	s.dirty_sectors = config_.cow ? config_.cow->bitmap.dirty_sectors() : 0;
+	if (config_.cow)
+		s.dirty_sectors = config_.cow->bitmap.dirty_sectors() + config_.cow->bitmap.sealed_sectors();
 	s.queued = next_ticket_ - served_;
 	s.completion_overflows = engine_.overflows();
 	return s;
@@ -376,6 +380,7 @@ bool Queue::begin(Request &rq)
 	begun_++;
 	if (begun_ > stats_.max_begun)
 		stats_.max_begun = begun_;
+	UBD_TRACE_EVENT(begin, &rq, h->from_reserve);
 	return true;
 }
 
@@ -535,6 +540,7 @@ void Queue::to_engine(Chunk &chunk)
 	chunk.state = ChunkState::engine;
 	to_engine_++;
 	with_engine_++;
+	UBD_TRACE_EVENT(chunk, traced(chunk));
 	engine_.prepare(chunk);
 }
 
@@ -561,12 +567,14 @@ bool Queue::lead_sync(Chunk &chunk)
 		return true; // too late to join: a step of the commit
 	while (!sync_waiting_.empty()) {
 		stats_.syncs_shared++;
+		UBD_TRACE_EVENT(share, sync_waiting_.front()->header->rq->ticket, chunk.header->rq->ticket);
 		sync_joined_.push(sync_waiting_.pop());
 	}
 	if (has_news()) {
 		config_.cow->bitmap.seal();
 		dirty_ms_ = 0;
 	}
+	trace_commit(chunk, UBD_COMMIT_DATA, UBD_STATUS_OK);
 	return true;
 }
 
@@ -581,6 +589,7 @@ void Queue::advance_sync(Chunk &leader, ByteCount done)
 			return end_sync(leader, UBD_STATUS_OK);
 		next_block_ = 0;
 		phase_ = SyncPhase::blocks;
+		trace_commit(leader, UBD_COMMIT_BLOCKS, UBD_STATUS_OK);
 		return write_blocks(leader);
 	case SyncPhase::blocks:
 		if (!done.value)
@@ -588,7 +597,7 @@ void Queue::advance_sync(Chunk &leader, ByteCount done)
 		leader.advance(done);
 		if (leader.bytes.value) {
 			stats_.chunks_continued++;
-			return retry(leader, false);
+			return again(leader, UBD_RETRY_SHORT, 0, false);
 		}
 		return write_blocks(leader);
 	case SyncPhase::bits:
@@ -616,9 +625,16 @@ void Queue::write_blocks(Chunk &leader)
 		leader.iov[0] = { config_.cow->buffer, run.bytes.value };
 	} else {
 		phase_ = SyncPhase::bits;
+		trace_commit(leader, UBD_COMMIT_BITS, UBD_STATUS_OK);
 		leader.op = HostOp::sync;
 	}
 	retry(leader, false);
+}
+
+void Queue::trace_commit(const Chunk &leader, ubd_commit_phase phase, u8 status) const
+{
+	if (config_.cow)
+		UBD_TRACE_EVENT(commit, leader.header->rq->ticket, phase, config_.cow->bitmap.sealed_sectors(), status);
 }
 
 // Bits are there that no commit has sealed, and it is not too late for them.
@@ -640,6 +656,7 @@ void Queue::start_commit()
 	commit_failed_ = false;
 	commit_request_ = Request{};
 	commit_request_.op = UBD_OP_FLUSH;
+	commit_request_.ticket = UBD_NO_TICKET;
 	commit_request_.served = true;
 	commit_header_ = Header{};
 	commit_header_.rq = &commit_request_;
@@ -672,6 +689,7 @@ void Queue::end_sync(Chunk &leader, u8 status)
 		while (!sync_waiting_.empty())
 			sync_joined_.push(sync_waiting_.pop());
 	}
+	trace_commit(leader, UBD_COMMIT_END, status);
 	sync_leader_ = nullptr;
 	phase_ = SyncPhase::data;
 	if (!sync_waiting_.empty()) {
@@ -697,6 +715,7 @@ bool Queue::submit()
 	for (u32 tries = 0; engine_.unsent(); tries++) {
 		stats_.submit_calls++;
 		Error e = engine_.submit();
+		UBD_TRACE_EVENT(submit, before, engine_.unsent(), e.number);
 		if (!e)
 			continue;
 		stats_.submit_retries++;
@@ -747,6 +766,7 @@ u32 Queue::reap(Reaper reaper)
 void Queue::complete(Chunk &chunk, s32 result)
 {
 	with_engine_--;
+	UBD_TRACE_EVENT(completed, traced(chunk), result);
 	if (result < 0)
 		return complete_error(chunk, -result);
 	backoff_ms_ = 0;
@@ -793,7 +813,7 @@ void Queue::complete_ok(Chunk &chunk, ByteCount done)
 		return finish_chunk(chunk);
 	}
 	stats_.chunks_continued++;
-	retry(chunk, false);
+	again(chunk, UBD_RETRY_SHORT, 0, false);
 }
 
 void Queue::complete_error(Chunk &chunk, int error)
@@ -806,10 +826,10 @@ void Queue::complete_error(Chunk &chunk, int error)
 	switch (verdict) {
 	case Verdict::retry_now:
 		stats_.chunks_retried++;
-		return retry(chunk, ++retries_ > max_immediate_retries);
+		return again(chunk, UBD_RETRY_ERROR, error, ++retries_ > max_immediate_retries);
 	case Verdict::retry_later:
 		stats_.chunks_retried++;
-		return retry(chunk, true);
+		return again(chunk, UBD_RETRY_ERROR, error, true);
 	case Verdict::unsupported:
 		if (chunk.op == HostOp::allocate) {
 			no_allocate_ = true; // then a commit may find the disk full
@@ -823,7 +843,7 @@ void Queue::complete_error(Chunk &chunk, int error)
 		}
 		if (chunk.header->rq->op == UBD_OP_WRITE_ZEROES) {
 			use_fallback(chunk);
-			return retry(chunk, false);
+			return again(chunk, UBD_RETRY_FALLBACK, error, false);
 		}
 		fail(chunk, UBD_STATUS_NOTSUPP);
 		return finish_chunk(chunk);
@@ -854,6 +874,14 @@ void Queue::use_fallback(Chunk &chunk)
 	chunk.fill_zero_iovs();
 }
 
+// What the host did not do, or not all of it.
+void Queue::again(Chunk &chunk, ubd_retry why, int error, bool later)
+{
+	UBD_TRACE_EVENT(retry, traced(chunk), why, error, later);
+	retry(chunk, later);
+}
+
+// What is to be handed over as soon as there is space, or after a pause.
 void Queue::retry(Chunk &chunk, bool later)
 {
 	chunk.state = ChunkState::waiting;

@@ -107,6 +107,7 @@ private:
 	void advance_sync(Chunk &leader, ByteCount done);
 	void write_blocks(Chunk &leader);
 	void end_sync(Chunk &leader, u8 status);
+	void trace_commit(const Chunk &leader, ubd_commit_phase phase, u8 status) const;
 	void start_commit();
 	void landed(const Chunk &chunk);
 	bool has_news() const;
@@ -119,6 +120,7 @@ private:
 	void complete_ok(Chunk &chunk, ByteCount done);
 	void complete_error(Chunk &chunk, int error);
 	void use_fallback(Chunk &chunk);
+	void again(Chunk &chunk, ubd_retry why, int error, bool later);
 	void retry(Chunk &chunk, bool later);
 	void finish_chunk(Chunk &chunk);
 	void finish(Header &h);

@@ -241,6 +241,7 @@ void ubd_k_end_requests(struct ubd_kqueue *k, struct ubd_request *list)
 
 		/* After the end its memory is somebody else's. */
 		list = r->next;
+		ubd_trace_ended(k, r);
 		if (!blk_mq_add_to_batch(rq, &iob, r->status != UBD_STATUS_OK, blk_mq_end_request_batch))
 			blk_mq_end_request(rq, to_blk_status(r->status));
 	}

@@ -81,6 +81,16 @@ struct seq_file;
 void ubd_stats_show(struct seq_file *m, struct ubd_disk *d);
 extern const struct attribute_group ubd_stats_group;
 
+/* trace.c: what context ubd_k_end_requests() has */
+void ubd_trace_end(struct ubd_kqueue *k, const struct ubd_request *rq);
+static inline void ubd_trace_ended(struct ubd_kqueue *k, const struct ubd_request *rq)
+{
+#ifdef UBD_TRACE
+	if (unlikely(READ_ONCE(ubd_trace_on)))
+		ubd_trace_end(k, rq);
+#endif
+}
+
 /* debugfs.c */
 void ubd_debugfs_init(void);
 void ubd_debugfs_exit(void);
