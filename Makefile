@@ -58,6 +58,24 @@ modules: $(if $(filter $(UBD_CACHE)/release,$(KDIR)),kernel-release) | setup
 modules-debug modules-compare: modules-%: kernel-% | setup
 	@env -u MAKEFLAGS -u MFLAGS tools/build-module.sh $(UBD_CACHE)/$* $(B)/$*
 
+# --- what guests use -----------------------------------------------------------
+
+# To run in a root of any kind: linked statically, or scripts for any shell.
+guest-tools := $(B)/ubd-top $(B)/ubd-report
+top-objects := $(patsubst %.cc,$(B)/ubd-top.o/%.o,$(wildcard tools/top/*.cc))
+$(top-objects): $(B)/ubd-top.o/%.o: %.cc Makefile | setup
+	@mkdir -p $(@D)
+	@echo "  HOSTCXX $@"
+	@$(HOSTCXX) -std=c++20 -O2 -Wall -Wextra -fno-exceptions -fno-rtti -ffunction-sections -MMD -MP -c -o $@ $<
+-include $(top-objects:.o=.d)
+$(B)/ubd-top: $(top-objects)
+	@echo "  HOSTCXX $@"
+	@$(HOSTCXX) -static -Wl,--gc-sections -s -o $@ $^
+$(B)/ubd-report: tools/report/ubd-report
+	@mkdir -p $(@D)
+	@echo "  COPY    $@"
+	@cp $< $@
+
 # --- initramfs, standalone kernel, root images ------------------------------
 
 $(B)/init: $(wildcard tools/init/*.cc tools/init/*.hh) Makefile | setup
@@ -77,9 +95,9 @@ standalone: $(B)/linux-standalone
 $(B)/linux-standalone: $(B)/initramfs.cpio.gz FORCE
 	@tools/kernel/build.sh standalone $< $@
 
-$(B)/busybox.img: tools/rootfs/busybox.sh $(shell find tools/rootfs/busybox -type f) | setup
+$(B)/busybox.img: tools/rootfs/busybox.sh $(shell find tools/rootfs/busybox -type f) $(guest-tools) | setup
 	@echo "  ROOTFS  $@"
-	@tools/rootfs/busybox.sh $@
+	@tools/rootfs/busybox.sh $@ 256M $(guest-tools)
 
 # The programs for the host; each adds itself to host-tools.
 host-tools :=
@@ -97,7 +115,7 @@ $(B)/ubd-cow: $(cow-objects)
 	@echo "  HOSTCXX $@"
 	@$(HOSTCXX) -o $@ $^
 
-tools: $(host-tools)
+tools: $(host-tools) $(guest-tools)
 
 # Manual pages as they are installed, with the release.
 version := $(shell sed -n 's/^.define UBD_VERSION "\(.*\)"$$/\1/p' include/ubd/version.h)

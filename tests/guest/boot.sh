@@ -79,6 +79,28 @@ test_initramfs() {
 	e2fsck -fp root.img || [ $? = 1 ] || fail "the file system is broken"
 }
 
+# What looks at the disks is in the root, and runs there, with its shell.
+test_programs_inside() {
+	need "$linux" "$initramfs"
+	root_image <<<'#!/bin/sh
+		set -e
+		mount -t proc proc /proc 2>/dev/null || true
+		mount -t sysfs sysfs /sys 2>/dev/null || true
+		ubd-top -b -c -n 1 | grep "^ubda "
+		ubd-report | grep -e "^== disk ubda" -e "^! path"
+		ubd-report --public >/report
+		grep "^! path  *(hidden)" /report
+		echo "test: all is well"
+		poweroff -f
+	'
+	boot one "$linux" "initrd=$initramfs" "ubd0=$work/root.img" root=/dev/ubda rw init=/test
+	expect_eq status "$status" 0
+	expect_once one 'test: all is well'
+	expect_once one '^ubda +[0-9]+ '
+	expect_once one '^== disk ubda.?$'
+	expect_once one "^! path +$work/root.img"
+}
+
 # The command line that the kernel's own driver has always had, word for word.
 test_standalone() {
 	need "$standalone"

@@ -1,16 +1,17 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Makes the busybox root: an ext4 image with one static program in it.
+# Makes the busybox root: an ext4 image with one static program in it, and with
+# those that are named.
 #
-#   tools/rootfs/busybox.sh OUTPUT [SIZE]
+#   tools/rootfs/busybox.sh OUTPUT [SIZE [PROGRAM...]]
 #
 # Needs no root: mke2fs copies a directory into the image.
 set -euo pipefail
 
 die() { printf 'ubd: %s\n' "$*" >&2; exit 1; }
 
-(($# >= 1)) || die "usage: tools/rootfs/busybox.sh output [size]"
+(($# >= 1)) || die "usage: tools/rootfs/busybox.sh output [size [program...]]"
 output=$1 size=${2:-256M}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 PATH=$PATH:/usr/sbin:/sbin
@@ -34,6 +35,10 @@ chmod 755 "$tree/bin/busybox"
 done
 cp -R --no-preserve=mode,ownership "$here/busybox/." "$tree/etc/"
 chmod 755 "$tree"/etc/init.d/*
+for program in "${@:3}"; do
+	cp "$program" "$tree/usr/bin/"
+	chmod 755 "$tree/usr/bin/${program##*/}"
+done
 printf '%s\n' root:x:0:0:root:/root:/bin/sh nobody:x:65534:65534:nobody:/:/bin/false >"$tree/etc/passwd"
 printf '%s\n' root:x:0: disk:x:6: nogroup:x:65534: >"$tree/etc/group"
 

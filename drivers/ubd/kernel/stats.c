@@ -36,7 +36,7 @@ struct figures {
 	X(zeroed_reads, stats.zeroed_reads)                           \
 	X(inline_completions, stats.inline_completions)               \
 	X(interrupt_completions, stats.interrupt_completions)         \
-	X(polled_completions, stats.polled_completions)            \
+	X(polled_completions, stats.polled_completions)               \
 	X(host_syncs, stats.host_syncs)                               \
 	X(syncs_shared, stats.syncs_shared)                           \
 	X(host_dsync_writes, stats.host_dsync_writes)                 \
