@@ -115,6 +115,11 @@ template <class T> constexpr T min(T a, T b)
 	return b < a ? b : a;
 }
 
+template <class T> constexpr T max(T a, T b)
+{
+	return a < b ? b : a;
+}
+
 // Where an object is to be constructed: new (Place{memory}) T. Core has no
 // library header, so <new> is not there, and where it is this does not clash.
 struct Place {

@@ -12,7 +12,7 @@ namespace ubd
 Run Cow::gather(u64 &block) const
 {
 	const u64 first = bitmap.next_sealed(block);
-	Run run{ bitmap_offset + ByteCount(first * CowBitmap::block_bytes), ByteCount(0), 0 };
+	Run run{ bitmap_offset + ByteCount(first * CowBitmap::block_bytes), ByteCount(0), bitmap_file };
 	u32 n = 0;
 	for (block = first; n < buffer_blocks && block < bitmap.blocks() && bitmap.next_sealed(block) == block; block++)
 		bitmap.copy(block, buffer + CowBitmap::block_bytes * n++);
@@ -28,7 +28,7 @@ Run Cow::unallocated(u64 sector, u64 count) const
 {
 	u64 first = sector / part_sectors;
 	u64 end = (sector + count - 1) / part_sectors + 1;
-	Run run{ bitmap_offset, ByteCount(0), 0 };
+	Run run{ bitmap_offset, ByteCount(0), bitmap_file };
 	if (!allocated)
 		return run;
 	auto has = [&](u64 part) { return allocated[part / 64] >> part % 64 & 1; };

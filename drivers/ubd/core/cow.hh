@@ -24,6 +24,7 @@
 
 #include "cow_bitmap.hh"
 #include "layout.hh"
+#include "request.hh"
 
 namespace ubd
 {
@@ -44,6 +45,7 @@ struct Cow {
 	 * was written. nullptr: nobody cares.
 	 */
 	u64 *allocated = nullptr;
+	u8 bitmap_file = file_data; // by which opening
 	u32 commit_ms = 5000; // age at which new bits are committed; 0: never
 	// Durability is lost: no bit may reach the file any more.
 	bool poisoned = false;

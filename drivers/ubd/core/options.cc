@@ -152,6 +152,16 @@ ubd_option_kind parse_files(Text &t, ubd_options &o, const Why &why)
 	return UBD_OPTION_DEVICE;
 }
 
+// The same, with each write durable when it ends.
+ubd_cache durable(ubd_cache cache)
+{
+	const bool direct = cache == UBD_CACHE_NONE || cache == UBD_CACHE_DIRECTSYNC;
+	return direct ? UBD_CACHE_DIRECTSYNC : UBD_CACHE_WRITETHROUGH;
+}
+
+constexpr const char *cache_names[] = { "writeback", "none", "writethrough", "directsync", "unsafe" };
+static_assert(sizeof(cache_names) / sizeof(cache_names[0]) == UBD_CACHE_COUNT);
+
 ubd_option_kind parse(Text t, ubd_option_state &state, ubd_options &o, const Why &why)
 {
 	if (!t.take("ubd"))
@@ -164,8 +174,16 @@ ubd_option_kind parse(Text t, ubd_option_state &state, ubd_options &o, const Why
 		state.sync = true;
 		return UBD_OPTION_GLOBAL;
 	}
+	if (t.take("=cache:")) {
+		const int cache = ubd_cache_by_name(t.at, t.left);
+		if (cache < 0)
+			return why.bad("unknown cache mode; the modes are writeback, none, writethrough, directsync, "
+				       "unsafe");
+		state.cache = static_cast<ubd_cache>(cache);
+		return UBD_OPTION_GLOBAL;
+	}
 	if (t.peek() == '=')
-		return why.bad("only ubd=sync is known without a device number");
+		return why.bad("only ubd=sync and ubd=cache:MODE are known without a device number");
 	__builtin_memset(&o, 0, sizeof(o)); // 8 KiB: no temporary on a kernel stack
 	o.sync = state.sync;
 	if (!take_index(t, o.index))
@@ -174,6 +192,7 @@ ubd_option_kind parse(Text t, ubd_option_state &state, ubd_options &o, const Why
 		return why.bad("the device number is out of range; it goes from 0 to 1023");
 	if (ubd_option_kind k = parse_flags(t, o, why); k != UBD_OPTION_DEVICE)
 		return k;
+	o.cache = o.sync ? durable(state.cache) : state.cache;
 	return parse_files(t, o, why);
 }
 
@@ -212,6 +231,19 @@ void shorten_path(const char *path, char *to)
 }
 
 } // namespace ubd
+
+int ubd_cache_by_name(const char *name, size_t bytes)
+{
+	for (int i = 0; i < UBD_CACHE_COUNT; i++)
+		if (ubd::Text{ name, bytes }.is(ubd::cache_names[i]))
+			return i;
+	return -1;
+}
+
+const char *ubd_cache_name(ubd_cache cache)
+{
+	return ubd::cache_names[cache];
+}
 
 ubd_option_kind ubd_parse_option(const char *word, size_t bytes, ubd_option_state *state, ubd_options *out, char *why,
 				 size_t why_bytes)

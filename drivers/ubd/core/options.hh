@@ -4,10 +4,12 @@
  *
  *	ubd<n><flags>=<file>[(,|:)<backing>[(,|:)<serial>]]
  *	ubd=sync
+ *	ubd=cache:<mode>
  *
  * n is a number (decimal, 0octal, 0xhex) or one small letter, flags are any of
  * r s c d t, at most six. What is accepted and what is not follows
- * arch/um/drivers/ubd_kern.c, ubd_setup_common(); the messages are ours.
+ * arch/um/drivers/ubd_kern.c, ubd_setup_common(); the messages are ours, and
+ * ubd=cache: is, which holds for what follows, as ubd=sync does.
  * Any context, no lock, no memory.
  */
 #ifndef UBD_CORE_OPTIONS_HH

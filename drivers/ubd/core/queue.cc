@@ -370,6 +370,10 @@ bool Queue::begin(Request &rq)
 		reject(rq, UBD_STATUS_NOTSUPP);
 		return true;
 	}
+	if (rq.op == UBD_OP_FLUSH && config_.unsafe) {
+		reject(rq, UBD_STATUS_OK);
+		return true;
+	}
 	Header *h = take_header();
 	if (!h) {
 		stats_.pump_waits_memory++;
@@ -392,7 +396,7 @@ void Queue::reject(Request &rq, u8 status)
 	rq.served = true;
 	rq.status = status;
 	rq.done = true;
-	stats_.errors++;
+	stats_.errors += status != UBD_STATUS_OK;
 	done_.push(rq);
 }
 
@@ -431,7 +435,7 @@ void Queue::fill(Chunk &chunk, Header &h)
 {
 	const Request &rq = *h.rq;
 	ByteCount left = ByteCount(rq.bytes) - h.prepared;
-	bool durable = config_.sync_writes || (rq.flags & UBD_RQ_FUA);
+	bool durable = config_.sync_writes || ((rq.flags & UBD_RQ_FUA) && !config_.unsafe);
 	// There it takes a commit to make a write durable.
 	const bool by_commit = durable && config_.cow;
 
@@ -574,6 +578,12 @@ bool Queue::lead_sync(Chunk &chunk)
 		config_.cow->bitmap.seal();
 		dirty_ms_ = 0;
 	}
+	if (config_.unsafe) { // a commit without its syncs
+		next_block_ = 0;
+		phase_ = SyncPhase::blocks;
+		write_blocks(chunk);
+		return false;
+	}
 	trace_commit(chunk, UBD_COMMIT_DATA, UBD_STATUS_OK);
 	return true;
 }
@@ -623,6 +633,10 @@ void Queue::write_blocks(Chunk &leader)
 		leader.first = 0;
 		leader.iovs = 1;
 		leader.iov[0] = { config_.cow->buffer, run.bytes.value };
+	} else if (config_.unsafe) {
+		stats_.commits++;
+		config_.cow->bitmap.end_committed();
+		return end_sync(leader, UBD_STATUS_OK);
 	} else {
 		phase_ = SyncPhase::bits;
 		trace_commit(leader, UBD_COMMIT_BITS, UBD_STATUS_OK);
@@ -813,11 +827,26 @@ void Queue::complete_ok(Chunk &chunk, ByteCount done)
 		return finish_chunk(chunk);
 	}
 	stats_.chunks_continued++;
+	if (config_.direct_align && done.value % config_.direct_align)
+		(void)use_buffered(chunk); // the file ends there, or nearly
 	again(chunk, UBD_RETRY_SHORT, 0, false);
+}
+
+// With O_DIRECT: what is not aligned as that asks for goes by the other opening.
+bool Queue::use_buffered(Chunk &chunk)
+{
+	if (!config_.direct_align || !moves_data(chunk.op) || chunk.file >= file_buffered)
+		return false;
+	chunk.file = static_cast<u8>(chunk.file + file_buffered);
+	return true;
 }
 
 void Queue::complete_error(Chunk &chunk, int error)
 {
+	if (error == errno_inval && use_buffered(chunk)) {
+		stats_.chunks_retried++;
+		return again(chunk, UBD_RETRY_FALLBACK, error, false);
+	}
 	Verdict verdict = judge(chunk.op, error);
 	if (verdict == Verdict::retry_bounded) {
 		futile_waits_ = 0; // the host does answer, and it is not asked for ever
@@ -950,7 +979,7 @@ void Queue::report(const Chunk &chunk, int error)
 
 const char *Queue::path_of(const Chunk &chunk) const
 {
-	return chunk.file ? config_.backing : config_.path;
+	return chunk.file % file_buffered == file_backing ? config_.backing : config_.path;
 }
 
 // Linux forgets which pages it failed to write back: no later success proves

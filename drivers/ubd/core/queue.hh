@@ -43,6 +43,10 @@ struct QueueConfig {
 	const char *path = ""; // of the file written to
 	const char *backing = ""; // path of the backing file
 	bool sync_writes = false; // each write is durable before it ends
+	bool unsafe = false; // nothing is made durable
+	// Files are open with O_DIRECT: what is no multiple of that many bytes needs the
+	// other opening. 0: there is one.
+	u32 direct_align = 0;
 	Cow *cow = nullptr; // of a COW device
 	u32 poll_ns = 0; // completions are looked for that long at most before the CPU idles
 };
@@ -120,6 +124,7 @@ private:
 	void complete_ok(Chunk &chunk, ByteCount done);
 	void complete_error(Chunk &chunk, int error);
 	void use_fallback(Chunk &chunk);
+	bool use_buffered(Chunk &chunk);
 	void again(Chunk &chunk, ubd_retry why, int error, bool later);
 	void retry(Chunk &chunk, bool later);
 	void finish_chunk(Chunk &chunk);

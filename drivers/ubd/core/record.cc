@@ -118,7 +118,7 @@ void Recorder::handed(const Chunk &chunk)
 	RecordEntry entry{};
 	entry.kind = RecordEntry::handed;
 	entry.op = chunk.op;
-	entry.file = chunk.file;
+	entry.file = chunk.file % file_buffered;
 	if (chunk.op != HostOp::sync) { // which has what it had before it was one
 		entry.offset = chunk.offset.value;
 		entry.length = moves_data(chunk.op) ? chunk.iov_bytes().value : chunk.bytes.value;
@@ -142,7 +142,7 @@ void Recorder::completed(const Chunk &chunk, s32 result)
 	RecordEntry entry{};
 	entry.kind = RecordEntry::completed;
 	entry.op = chunk.op;
-	entry.file = chunk.file;
+	entry.file = chunk.file % file_buffered;
 	entry.number = number_of(chunk);
 	entry.result = result;
 	append(entry);

@@ -53,9 +53,12 @@ public:
 	void commit_last(const OpenRequest &r, const HostFile &file);
 	// The same for the relay.
 	const LastCommit &last_commit() const { return last_; }
+	// The last commit is not made durable.
+	void set_unsafe() { last_.unsafe = true; }
 
 	Cow &cow() { return cow_; }
 	const HostFile &backing() const { return backing_; }
+	HostFile &backing() { return backing_; }
 	ByteCount size() const { return ByteCount(header_.bytes); }
 	const char *backing_shown() const { return backing_shown_; }
 	// Of the host, for the bitmap, in bytes: what is there of it, and addresses.

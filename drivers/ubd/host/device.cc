@@ -73,9 +73,9 @@ private:
 } // namespace
 
 Device::Device(const ubd_options &o, const ubd_open_settings &s, const char *disk, ubd_kqueue *k)
-	: k_(k), disk_(disk), index_(o.index), want_read_only_(o.read_only), sync_(o.sync && !s.snapshot),
-	  shared_(o.shared), no_discard_(o.no_discard), plain_(o.plain), settings_(s),
-	  snapshot_(s.snapshot && !o.read_only)
+	: k_(k), disk_(disk), index_(o.index), want_read_only_(o.read_only), shared_(o.shared),
+	  no_discard_(o.no_discard), plain_(o.plain), settings_(s), snapshot_(s.snapshot && !o.read_only),
+	  cache_(s.snapshot && !o.read_only ? UBD_CACHE_UNSAFE : o.cache)
 {
 	copy_text(path_, o.path, sizeof(path_));
 	copy_text(shown_, o.shown, sizeof(shown_));
@@ -113,6 +113,7 @@ Error Device::open()
 {
 	ignore_file_size_signal();
 	UBD_TRY(snapshot_ ? open_snapshot() : open_files());
+	open_direct();
 	UBD_TRY(check_block_size());
 	tell_relay();
 	UBD_TRY(open_engine());
@@ -132,6 +133,8 @@ Error Device::open_files()
 	is_cow_ = is_cow_ || backing_[0];
 	if (!is_cow_)
 		return file_.check_size(r);
+	if (cache_ == UBD_CACHE_UNSAFE)
+		cow_file_.set_unsafe();
 	cow_file_.cow().commit_ms = settings_.commit_ms;
 	return cow_file_.open(cow_request(), file_);
 }
@@ -193,11 +196,53 @@ Error Device::open_unnamed(const sys::Fd &fd, const char *backing, const char *b
 	return no_error;
 }
 
+// Where the host cannot, its page cache is used.
+bool Device::try_direct(HostFile &file, const char *shown, u64 data_offset)
+{
+	const char *why;
+	Error e = file.open_direct(why);
+	if (!e && data_offset % file.direct_align()) {
+		file.close_direct();
+		why = "its data is not aligned, as in COW files of version 1 and 2 (ubd-cow convert mends that)";
+		e = Error{ errno_inval };
+	}
+	if (!e)
+		return true;
+	ubd_k_log(UBD_LOG_WARN, false,
+		  "%s: %s: cannot be used with O_DIRECT (cache=%s): %s; the host's page cache is used\n", disk_, shown,
+		  ubd_cache_name(cache_), why);
+	return false;
+}
+
+void Device::open_direct()
+{
+	if (cache_ != UBD_CACHE_NONE && cache_ != UBD_CACHE_DIRECTSYNC)
+		return;
+	if (is_cow_)
+		(void)try_direct(cow_file_.backing(), cow_file_.backing_shown(), 0);
+	if (!try_direct(file_, shown_, is_cow_ ? cow_file_.cow().data_offset.value : 0))
+		cache_ = cache_ == UBD_CACHE_NONE ? UBD_CACHE_WRITEBACK : UBD_CACHE_WRITETHROUGH;
+}
+
+// Of all files, bytes; 0 if none is used with O_DIRECT.
+u32 Device::direct_align() const
+{
+	return max(file_.direct_align(), cow_file_.backing().direct_align());
+}
+
 Error Device::check_block_size()
 {
-	u32 asked = file_.logical_block();
+	u32 asked = max(file_.logical_block(), direct_align());
 	if (is_cow_ && cow_file_.backing().logical_block() > asked)
 		asked = cow_file_.backing().logical_block();
+	if (settings_.block_size && settings_.block_size < direct_align()) {
+		ubd_k_log(UBD_LOG_ERROR, false,
+			  "%s: %s: block_size=%u is less than the %u bytes that O_DIRECT needs there; give "
+			  "block_size=%u, "
+			  "or cache=writeback\n",
+			  disk_, shown_, settings_.block_size, direct_align(), direct_align());
+		return Error{ errno_inval };
+	}
 	logical_block_ = settings_.block_size ? settings_.block_size : asked;
 	const u64 bytes = is_cow_ ? cow_file_.size().value : file_.size().value;
 	if (bytes % logical_block_ == 0)
@@ -228,10 +273,18 @@ void Device::tell_relay()
 
 Error Device::open_engine()
 {
+	const HostFile &backing = cow_file_.backing();
 	EngineFiles files;
-	files.fds[0] = file_.fd();
-	files.fds[1] = cow_file_.backing().fd();
-	files.sync_write_fd = file_.sync_fd();
+	files.direct = file_.direct_fd() >= 0;
+	files.fds[file_data] = files.direct ? file_.direct_fd() : file_.fd();
+	files.fds[file_backing] = backing.direct_fd() >= 0 ? backing.direct_fd() : backing.fd();
+	files.fds[file_data + file_buffered] = file_.fd();
+	files.fds[file_backing + file_buffered] = backing.fd();
+	files.sync_write_fd = files.direct ? file_.direct_sync_fd() : file_.sync_fd();
+	files.buffered_sync_write_fd = file_.sync_fd();
+	// Blocks of the bitmap are no whole blocks of memory that O_DIRECT takes.
+	if (files.direct)
+		cow_file_.cow().bitmap_file = file_data + file_buffered;
 	Error e = engine_.open(settings_.queue_depth, settings_.wake_fd, files, !file_.read_only());
 	if (e)
 		ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: cannot set up io_uring: %s (%d); %s\n", disk_, shown_,
@@ -245,7 +298,9 @@ void Device::make_queue()
 	c.disk = disk_;
 	c.path = shown_;
 	c.backing = cow_file_.backing_shown();
-	c.sync_writes = sync_;
+	c.sync_writes = durable_writes();
+	c.unsafe = cache_ == UBD_CACHE_UNSAFE && !snapshot_; // a snapshot's bits are nobody's
+	c.direct_align = direct_align();
 	// Where there is one CPU, the host cannot go on while we look.
 	c.poll_ns = host_cpus() > 1 ? min(settings_.poll_us, 1000u) * 1000 : 0;
 	c.cow = is_cow_ ? &cow_file_.cow() : nullptr;
@@ -267,11 +322,14 @@ void Device::info(ubd_device_info &out) const
 	out.read_only = file_.read_only();
 	out.discard_granularity = no_discard_ || out.read_only ? 0 : out.physical_block;
 	out.max_write_zeroes_sectors = out.read_only ? 0 : static_cast<u32>(file_.max_zeroes() >> UBD_SECTOR_SHIFT);
-	out.write_cache = !sync_ && !snapshot_ && !out.read_only;
+	out.memory_align = max(file_.direct_memory_align(), cow_file_.backing().direct_memory_align());
+	if (direct_align() > out.memory_align) // pieces of a request have lengths, too
+		out.memory_align = direct_align();
+	out.write_cache = !durable_writes() && cache_ != UBD_CACHE_UNSAFE && !out.read_only;
 	out.fua = out.write_cache && !is_cow_; // there it takes a commit
 	out.path = shown_;
 	out.serial = serial_;
-	out.mode = snapshot_ ? "snapshot" : sync_ ? "writethrough" : "writeback";
+	out.mode = snapshot_ ? "snapshot" : ubd_cache_name(cache_);
 	out.engine = engine_.name();
 	out.guest_bytes = sizeof(*this);
 }

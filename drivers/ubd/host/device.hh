@@ -59,6 +59,13 @@ private:
 	Error open_snapshot();
 	Error open_over(const char *base, const char *base_shown);
 	Error open_unnamed(const sys::Fd &fd, const char *backing, const char *backing_shown);
+	void open_direct();
+	bool try_direct(HostFile &file, const char *shown, u64 data_offset);
+	bool durable_writes() const
+	{
+		return cache_ == UBD_CACHE_WRITETHROUGH || cache_ == UBD_CACHE_DIRECTSYNC;
+	}
+	u32 direct_align() const;
 	Error check_block_size();
 	Error open_engine();
 	void tell_relay();
@@ -70,12 +77,12 @@ private:
 	const char *const disk_;
 	const u32 index_;
 	const bool want_read_only_;
-	const bool sync_;
 	const bool shared_;
 	const bool no_discard_;
 	const bool plain_;
 	const ubd_open_settings settings_;
 	const bool snapshot_;
+	ubd_cache cache_; // as it is, which may be less than what was asked for
 	bool is_cow_ = false;
 	bool is_own_base_ = false; // a snapshot's backing file is what was named
 	u32 logical_block_ = UBD_SECTOR_SIZE; // bytes

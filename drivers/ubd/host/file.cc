@@ -241,7 +241,7 @@ u32 HostFile::own_openings(const struct stat &st) const
 	u32 n = 0;
 	for (const HostFile *f = first_open; f; f = f->next_open_)
 		if (f->is(st))
-			n += 1 + f->sync_fd_.valid();
+			n += 1u + f->sync_fd_.valid() + f->direct_fd_.valid() + f->direct_sync_fd_.valid();
 	return n;
 }
 
@@ -275,19 +275,81 @@ Error HostFile::open_fd(const OpenRequest &r)
 	return no_error;
 }
 
+// The same file once more. By the descriptor: the name may be another file's by now.
+int HostFile::reopen(int flags) const
+{
+	char path[40];
+	ubd_k_snprintf(path, sizeof(path), "/proc/self/fd/%d", fd_.get());
+	return sys::open(path, O_CLOEXEC | O_NOCTTY | O_LARGEFILE | (read_only_ ? O_RDONLY : O_RDWR) | flags);
+}
+
 Error HostFile::open_again(const OpenRequest &r)
 {
 	if (read_only_)
 		return no_error;
-	// By the descriptor: the name may be another file's by now.
-	char path[40];
-	ubd_k_snprintf(path, sizeof(path), "/proc/self/fd/%d", fd_.get());
-	int fd = sys::open(path, O_CLOEXEC | O_NOCTTY | O_LARGEFILE | O_RDWR);
+	int fd = reopen(0);
 	if (fd < 0)
 		return refuse_errno(r, "cannot open the file a second time, by /proc/self/fd", to_error(fd),
 				    "mount /proc on the host and check its limit of open files (ulimit -n)");
 	sync_fd_.reset(fd);
 	return no_error;
+}
+
+// Of the opening with O_DIRECT. False if the host says that there is none.
+bool HostFile::learn_alignment()
+{
+	// struct statx, as of Linux 6.1: the C library's header may be older.
+	constexpr unsigned int mask_dioalign = 0x2000;
+	struct {
+		u32 mask;
+		u32 other[37];
+		u32 memory_align; // 152 bytes from the beginning
+		u32 offset_align;
+		u32 more[24];
+	} st{};
+	static_assert(sizeof(st) == 256);
+	direct_align_ = direct_memory_align_ = logical_block_;
+	if (sys::call(SYS_statx, direct_fd_.get(), sys::arg(""), AT_EMPTY_PATH, mask_dioalign, sys::arg(&st)) == 0 &&
+	    st.mask & mask_dioalign) {
+		direct_align_ = st.offset_align;
+		direct_memory_align_ = st.memory_align;
+		return direct_align_ && direct_align_ <= 4096 && direct_memory_align_ <= 4096;
+	}
+	if (block_device_)
+		return true;
+	// An older host does not say it: it is tried.
+	alignas(4096) static u8 buffer[4096];
+	for (direct_align_ = UBD_SECTOR_SIZE; direct_align_ <= sizeof(buffer); direct_align_ *= 2) {
+		direct_memory_align_ = direct_align_;
+		if (sys::call(SYS_pread64, direct_fd_.get(), sys::arg(buffer), direct_align_, 0) >= 0)
+			return true;
+	}
+	return false;
+}
+
+Error HostFile::open_direct(const char *&why)
+{
+	why = "its file system has no O_DIRECT";
+	direct_fd_.reset(reopen(O_DIRECT));
+	Error e = to_error(direct_fd_.get());
+	if (!e && !learn_alignment())
+		e = Error{ errno_inval };
+	if (!e && !read_only_) {
+		direct_sync_fd_.reset(reopen(O_DIRECT));
+		e = to_error(direct_sync_fd_.get());
+	}
+	if (e && e.number != errno_inval)
+		why = errno_words(e.number);
+	if (e)
+		close_direct();
+	return e;
+}
+
+void HostFile::close_direct()
+{
+	direct_fd_.reset();
+	direct_sync_fd_.reset();
+	direct_align_ = direct_memory_align_ = 0;
 }
 
 Error HostFile::measure(const OpenRequest &r, const struct stat &st)
@@ -383,6 +445,7 @@ void HostFile::refuse_lock(const OpenRequest &r, short type) const
 
 void HostFile::close()
 {
+	close_direct();
 	for (HostFile **f = &first_open; *f; f = &(*f)->next_open_)
 		if (*f == this) {
 			*f = next_open_;

@@ -45,7 +45,20 @@ public:
 	Error open(const OpenRequest &request);
 	// For one that was opened as a container, and is none.
 	Error check_size(const OpenRequest &request) const;
+	/*
+	 * Opens it once more with O_DIRECT. On failure `why` says why the host does
+	 * not do that with this file; no message.
+	 */
+	Error open_direct(const char *&why);
+	void close_direct();
 	void close();
+
+	// With O_DIRECT, or -1: as fd() and sync_fd(), which stay as they are.
+	int direct_fd() const { return direct_fd_.get(); }
+	int direct_sync_fd() const { return direct_sync_fd_.get(); }
+	// What O_DIRECT asks for, bytes: of offsets and lengths, and of memory.
+	u32 direct_align() const { return direct_align_; }
+	u32 direct_memory_align() const { return direct_memory_align_; }
 
 	int fd() const { return fd_.get(); }
 	/*
@@ -67,7 +80,9 @@ public:
 private:
 	Error check_type(const OpenRequest &r, const struct stat &st);
 	Error open_fd(const OpenRequest &r);
+	int reopen(int flags) const;
 	Error open_again(const OpenRequest &r);
+	bool learn_alignment();
 	Error measure(const OpenRequest &r, const struct stat &st);
 	Error take_lock(const OpenRequest &r);
 	void refuse_lock(const OpenRequest &r, short type) const;
@@ -78,6 +93,10 @@ private:
 	HostFile *next_open_ = nullptr;
 	sys::Fd fd_;
 	sys::Fd sync_fd_;
+	sys::Fd direct_fd_;
+	sys::Fd direct_sync_fd_;
+	u32 direct_align_ = 0;
+	u32 direct_memory_align_ = 0;
 	ByteCount size_;
 	u64 dev_ = 0;
 	u64 ino_ = 0;

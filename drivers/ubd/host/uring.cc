@@ -55,7 +55,7 @@ Error UringEngine::open(u32 depth, int wake_fd, const EngineFiles &files, bool w
 	if (!n)
 		n = io_uring_register_eventfd(&ring_, wake_fd);
 	Error e = to_error(n);
-	share_reads_ = writer && host_cpus() > 1;
+	share_reads_ = writer && !files.direct && host_cpus() > 1;
 	if (!e && writer)
 		e = workers_.start(1, capacity_ + own_slots, wake_fd, files, host_cpus() > 1 ? worker_spin_ns : 0);
 	if (e)
@@ -98,6 +98,7 @@ bool UringEngine::wants_worker(const Chunk &chunk)
 	case HostOp::read:
 		return false;
 	case HostOp::write:
+		return files_.buffered(chunk);
 	case HostOp::punch: // under the inode's lock, as writes are
 	case HostOp::zero:
 	case HostOp::allocate:

@@ -26,14 +26,22 @@
 namespace ubd
 {
 
-// Descriptors for the operations: by Chunk::file, and for writes with RWF_DSYNC.
+// Descriptors for the operations, by FileIndex: the second half is there if the
+// first is open with O_DIRECT. Writes with RWF_DSYNC have openings of their own.
 struct EngineFiles {
-	static constexpr u32 most = 2;
-
-	int fds[most] = { -1, -1 };
+	int fds[2 * file_buffered] = { -1, -1, -1, -1 };
 	int sync_write_fd = -1;
+	int buffered_sync_write_fd = -1;
+	bool direct = false; // what is written to
 
-	int of(const Chunk &c) const { return c.op == HostOp::write_sync ? sync_write_fd : fds[c.file]; }
+	int of(const Chunk &c) const
+	{
+		if (c.op != HostOp::write_sync)
+			return fds[c.file];
+		return c.file >= file_buffered ? buffered_sync_write_fd : sync_write_fd;
+	}
+	// The host's page cache is between.
+	bool buffered(const Chunk &c) const { return !direct || c.file >= file_buffered; }
 };
 
 class Workers {

@@ -32,6 +32,7 @@
 DEFINE_MUTEX(ubd_devices_lock);
 
 static struct ubd_settings settings;
+static int cache_mode; /* an enum ubd_cache: where a device begins */
 static int wake_irq = -1;
 
 /* device=, as often as it was given, in order. */
@@ -104,6 +105,10 @@ static uint poll_us = 200;
 module_param(poll_us, uint, 0444);
 MODULE_PARM_DESC(poll_us, "microseconds that an idle CPU looks for completions before it sleeps, at most; 0: not at "
 			  "all (default 200)");
+
+static char *cache;
+module_param(cache, charp, 0444);
+MODULE_PARM_DESC(cache, "writeback, none (O_DIRECT), writethrough, directsync or unsafe (default writeback)");
 
 static bool snapshot;
 module_param(snapshot, bool, 0444);
@@ -309,6 +314,12 @@ static int check_parameters(void)
 		pr_err("block_size=%u is neither 512 nor 4096\n", logical_block);
 		return -EINVAL;
 	}
+	cache_mode = cache ? ubd_cache_by_name(cache, strlen(cache)) : UBD_CACHE_WRITEBACK;
+	if (cache_mode < 0) {
+		pr_err("cache=\"%.40s\" is unknown; the modes are writeback, none, writethrough, directsync, unsafe\n",
+		       cache);
+		return -EINVAL;
+	}
 	settings.open.queue_depth = queue_depth;
 	settings.open.block_size = logical_block;
 	settings.open.commit_ms = commit_ms;
@@ -324,6 +335,7 @@ static int add_devices(void)
 
 	if (!s)
 		return -ENOMEM;
+	s->state.cache = cache_mode;
 	mutex_lock(&ubd_devices_lock);
 	if (cmdline && !settings.open.beside)
 		take_cmdline(s);
@@ -340,6 +352,7 @@ struct ubd_disk *ubd_test_disk_add(const char *spec)
 
 	if (!s)
 		return ERR_PTR(-ENOMEM);
+	s->state.cache = cache_mode;
 	mutex_lock(&ubd_devices_lock);
 	if (ubd_parse_option(spec, strlen(spec), &s->state, &s->options, s->why, sizeof(s->why)) == UBD_OPTION_DEVICE)
 		d = ubd_disk_add(&s->options, &settings);
