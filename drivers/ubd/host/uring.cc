@@ -55,6 +55,9 @@ Error UringEngine::open(u32 depth, int wake_fd, const EngineFiles &files, bool w
 	if (!n)
 		n = io_uring_register_eventfd(&ring_, wake_fd);
 	Error e = to_error(n);
+	// So that the host need not look the ring up in each call; where it cannot, it does.
+	if (!e)
+		(void)io_uring_register_ring_fd(&ring_);
 	share_reads_ = writer && !files.direct && host_cpus() > 1;
 	if (!e && writer)
 		e = workers_.start(1, capacity_ + own_slots, wake_fd, files, host_cpus() > 1 ? worker_spin_ns : 0);
