@@ -133,6 +133,7 @@ public:
 	u32 take = slots; // most that one submit() takes
 	bool hold = false; // completions come when the case says so
 	bool lose_wakeups = false;
+	bool hints = false; // ready() says yes though nothing is there
 	u32 at_listen = 0; // that many complete just before listen() looks
 	bool can_cancel = true;
 	bool obeys_cancel = false; // a cancel brings the chunk back with ECANCELED
@@ -184,7 +185,7 @@ public:
 	void prepare(Chunk &chunk) override;
 	u32 unsent() const override { return unsent_; }
 	Error submit() override;
-	bool ready() const override { return dones_; }
+	bool ready() const override { return dones_ || hints; }
 	u32 reap(Completion *to, u32 max) override;
 	void quiet() override;
 	bool listen() override;

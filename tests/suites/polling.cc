@@ -98,6 +98,71 @@ UBD_CASE(the_look_ends)
 	CHECK_EQ(w.stats().polled_completions, 0);
 }
 
+// When the window is over, who looks can sleep: until something happens.
+UBD_CASE(then_nobody_wants_it)
+{
+	Fixture f(polled());
+	World &w = *f;
+	FakeRequest &r = held(w);
+	w.queue.begin_poll();
+	fake_now_ns += 9 * us;
+	w.queue.end_poll(); // called away
+	CHECK(w.queue.wants_poll());
+	w.queue.begin_poll();
+	fake_now_ns += us;
+	CHECK(!w.queue.poll(fake_now_ns));
+	w.queue.end_poll();
+	CHECK(!w.queue.wants_poll());
+	w.queue.begin_poll(); // though nobody asked for it
+	CHECK(w.engine.listening());
+	FakeRequest &second = w.send_new(UBD_OP_READ, 8, 4096);
+	CHECK(w.queue.wants_poll());
+	CHECK_EQ(w.k.poll_calls, 2);
+	w.engine.complete_all();
+	CHECK(w.interrupt());
+	CHECK(r.ok());
+	CHECK(second.ok());
+	CHECK(!w.queue.wants_poll());
+}
+
+// The host may ask to be entered for nothing, for as long as it likes.
+UBD_CASE(a_hint_makes_it_no_longer)
+{
+	Fixture f(polled());
+	World &w = *f;
+	FakeRequest &r = held(w);
+	w.engine.hints = true;
+	w.queue.begin_poll();
+	for (u32 i = 0; i < 9; i++) {
+		fake_now_ns += us;
+		CHECK(w.queue.poll(fake_now_ns));
+	}
+	fake_now_ns += us;
+	CHECK(!w.queue.poll(fake_now_ns));
+	w.queue.end_poll();
+	CHECK(!w.queue.wants_poll());
+	w.engine.hints = false;
+	w.engine.complete(0);
+	CHECK(w.interrupt());
+	CHECK(r.ok());
+}
+
+// A clock that was read before the wait began.
+UBD_CASE(the_clock_may_be_older)
+{
+	Fixture f(polled());
+	World &w = *f;
+	const u64 before = fake_now_ns;
+	fake_now_ns += us;
+	FakeRequest &r = held(w);
+	w.queue.begin_poll();
+	CHECK(w.queue.poll(before));
+	w.queue.end_poll();
+	w.engine.complete(0);
+	CHECK(w.interrupt());
+	CHECK(r.ok());
+}
+
 // What comes after the last look and before announcements are back.
 UBD_CASE(nothing_is_missed_at_the_end)
 {
@@ -238,6 +303,9 @@ const ubd_test_case ubd_suite_polling[] = {
 	UBD_ENTRY(nothing_to_look_for),
 	UBD_ENTRY(not_at_all),
 	UBD_ENTRY(the_look_ends),
+	UBD_ENTRY(then_nobody_wants_it),
+	UBD_ENTRY(a_hint_makes_it_no_longer),
+	UBD_ENTRY(the_clock_may_be_older),
 	UBD_ENTRY(nothing_is_missed_at_the_end),
 	UBD_ENTRY(others_act_meanwhile),
 	UBD_ENTRY(a_look_runs_the_pump),

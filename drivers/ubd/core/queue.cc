@@ -242,11 +242,19 @@ void Queue::serve(Reaper reaper)
 void Queue::idle()
 {
 	idle_since_ns_ = 0;
+	look_ = false;
 	if (!with_engine_ || synchronous_ || !window_.max())
 		return;
 	idle_since_ns_ = ubd_k_now_ns();
-	if (window_.ns() && !polling_)
+	look_ = window_.ns();
+	if (look_ && !polling_)
 		ubd_k_poll(k_);
+}
+
+// `now_ns` may be a little older than what it is compared with.
+bool Queue::look_is_over(u64 now_ns) const
+{
+	return now_ns >= idle_since_ns_ + window_.ns();
 }
 
 // Context: process, not preemptible, no lock held; as the next two.
@@ -265,18 +273,28 @@ bool Queue::poll(u64 now_ns)
 		return false;
 	if (engine_.ready()) {
 		Guard guard(*this);
+		const u64 since = idle_since_ns_;
+		const u64 before = stats_.polled_completions;
 		serve(Reaper::poller);
-		return with_engine_;
+		if (stats_.polled_completions != before)
+			return look_;
+		// Only a hint: it must not make the window begin anew.
+		if (idle_since_ns_)
+			idle_since_ns_ = since;
 	}
-	return with_engine_ && now_ns - idle_since_ns_ < window_.ns();
+	return look_ && !look_is_over(now_ns);
 }
 
+// Who polls may have been called away: then he comes back. But when the window is
+// over nobody looks until something happens.
 void Queue::end_poll()
 {
 	if (!polling_)
 		return;
 	Guard guard(*this);
 	polling_ = false;
+	if (look_ && look_is_over(ubd_k_now_ns()))
+		look_ = false;
 	if (engine_.listen())
 		serve(Reaper::poller);
 }

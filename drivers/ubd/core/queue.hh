@@ -71,7 +71,7 @@ public:
 	 * are not announced. poll() is true as long as it is worth going on.
 	 * See poll_window.hh. Process context, not preemptible.
 	 */
-	bool wants_poll() const { return with_engine_ && window_.ns(); }
+	bool wants_poll() const { return look_; }
 	void begin_poll();
 	bool poll(u64 now_ns);
 	void end_poll();
@@ -137,6 +137,7 @@ private:
 	void need_timer(u32 ms);
 	void arm();
 	void idle();
+	bool look_is_over(u64 now_ns) const;
 
 	Header *take_header();
 	void put_header(Header &h);
@@ -172,6 +173,7 @@ private:
 	u32 backoff_ms_ = 0; // pause before the host is asked again
 	PollWindow window_;
 	u64 idle_since_ns_ = 0; // the host has something, and nobody looks; or 0
+	bool look_ = false; // it is worth looking, since then and for the window
 	bool polling_ = false;
 	bool active_ = false; // requests came since the timer looked
 	bool ending_ = false;
