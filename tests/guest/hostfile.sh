@@ -314,7 +314,7 @@ forbidden_uring() {
 	local img
 
 	img=$(image a.img 8M)
-	launcher=("$tool" no-uring "$1")
+	launcher=("$tool" forbid "io_uring_setup=$1" --)
 	guest one "ubd0=$img" <<-'EOF'
 		load
 		[ ! -e /dev/ubda ] || die 'io_uring was not forbidden'

@@ -768,23 +768,59 @@ int make_zeros(const char *device, u64 first, u64 count, const std::string &how)
 	return 0;
 }
 
-/*
- * no-uring ERRNO COMMAND...
- * Runs it where io_uring_setup fails so, as containers do it.
- */
-int without_uring(u32 error, char **command)
+// A call that a host may forbid: by name, or clone(2) for a thread.
+struct Call {
+	const char *name;
+	u32 number;
+	u32 flag; // only with this in the first argument
+};
+
+constexpr Call calls_to_forbid[] = {
+	{ "io_uring_setup", SYS_io_uring_setup, 0 },
+	{ "thread", SYS_clone, CLONE_THREAD },
+	{ "sched_setaffinity", SYS_sched_setaffinity, 0 },
+	{ "sched_yield", SYS_sched_yield, 0 },
+};
+
+// Appends to a filter that such a call fails with that error. `word` is CALL=ERRNO.
+void forbid_call(std::vector<sock_filter> &code, const std::string &word)
 {
-	sock_filter code[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	sock_fprog program{ sizeof(code) / sizeof(code[0]), code };
+	const size_t equals = word.find('=');
+	for (const Call &call : calls_to_forbid) {
+		if (word.substr(0, equals) != call.name)
+			continue;
+		const u32 error = static_cast<u32>(number(word.c_str() + equals + 1));
+		const u8 unless = call.flag ? 1 : 0; // the flag is missing
+		const std::vector<sock_filter> more = {
+			BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+			BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call.number, 0, 3),
+			BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[0])),
+			BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, call.flag, 0, unless),
+			BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+		};
+		code.insert(code.end(), more.begin(), more.end());
+		return;
+	}
+	wrong(word + " cannot be forbidden");
+}
+
+/*
+ * forbid CALL=ERRNO... -- COMMAND...
+ * Runs it where these calls fail so, as containers do it. Needs no privilege.
+ */
+int forbid(char **words)
+{
+	std::vector<sock_filter> code;
+	for (; *words && strcmp(*words, "--"); words++)
+		forbid_call(code, *words);
+	if (!*words || !words[1])
+		wrong("forbid: no command");
+	code.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+	sock_fprog program{ static_cast<unsigned short>(code.size()), code.data() };
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
 		die("seccomp");
-	execvp(command[0], command);
-	die(command[0]);
+	execvp(words[1], words + 1);
+	die(words[1]);
 }
 
 /*
@@ -1453,8 +1489,8 @@ int run(int argc, char **argv)
 		return vectors(argv[2], number(argv[3]));
 	if (verb == "model" && argc >= 8)
 		return model(argc - 2, argv + 2);
-	if (verb == "no-uring" && argc >= 4)
-		return without_uring(static_cast<u32>(number(argv[2])), argv + 3);
+	if (verb == "forbid" && argc >= 5)
+		return forbid(argv + 2);
 	if (verb == "storm" && (argc == 8 || (argc == 9 && !strcmp(argv[8], "through"))))
 		return Storm(argv[2], argv[3], number(argv[5]), number(argv[6]), number(argv[7]), argc == 9)
 			.run(argv[4]);

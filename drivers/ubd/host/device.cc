@@ -289,6 +289,11 @@ Error Device::open_engine()
 	if (e)
 		ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: cannot set up io_uring: %s (%d); %s\n", disk_, shown_,
 			  errno_words(e.number), e.number, ring_remedy(e.number));
+	else if (const int why = engine_.writer_error().number)
+		ubd_k_log(UBD_LOG_WARN, false,
+			  "%s: %s: the host lets us have no thread for writes: %s (%d); io_uring does them, which is "
+			  "slower: raise the limits on processes (ulimit -u, pids.max)\n",
+			  disk_, shown_, errno_words(why), why);
 	return e;
 }
 
@@ -302,7 +307,7 @@ void Device::make_queue()
 	c.unsafe = cache_ == UBD_CACHE_UNSAFE && !snapshot_; // a snapshot's bits are nobody's
 	c.direct_align = direct_align();
 	// Where there is one CPU, the host cannot go on while we look.
-	c.poll_ns = host_cpus() > 1 ? min(settings_.poll_us, 1000u) * 1000 : 0;
+	c.poll_ns = host_cpus() > 1 ? settings_.poll_us * 1000 : 0;
 	c.cow = is_cow_ ? &cow_file_.cow() : nullptr;
 	const Layout &layout = is_cow_ ? static_cast<const Layout &>(cow_layout_) : raw_layout_;
 #ifdef UBD_FAULTS

@@ -54,16 +54,17 @@ Error UringEngine::open(u32 depth, int wake_fd, const EngineFiles &files, bool w
 	n = io_uring_ring_dontfork(&ring_);
 	if (!n)
 		n = io_uring_register_eventfd(&ring_, wake_fd);
-	Error e = to_error(n);
-	// So that the host need not look the ring up in each call; where it cannot, it does.
-	if (!e)
-		(void)io_uring_register_ring_fd(&ring_);
-	share_reads_ = writer && !files.direct && host_cpus() > 1;
-	if (!e && writer)
-		e = workers_.start(1, capacity_ + own_slots, wake_fd, files, host_cpus() > 1 ? worker_spin_ns : 0);
-	if (e)
+	if (Error e = to_error(n)) {
 		close();
-	return e;
+		return e;
+	}
+	// So that the host need not look it up in each call; where it cannot, it does.
+	(void)io_uring_register_ring_fd(&ring_);
+	if (writer)
+		writer_error_ =
+			workers_.start(1, capacity_ + own_slots, wake_fd, files, host_cpus() > 1 ? worker_spin_ns : 0);
+	share_reads_ = workers_.running() && !files.direct && host_cpus() > 1;
+	return no_error;
 }
 
 // Context: process, may sleep, no lock held.
@@ -304,24 +305,33 @@ bool UringEngine::has_no_name() const
 	       st.stx_nlink == 0;
 }
 
-// Context: under the queue lock, at reboot only; blocks the host thread.
+/*
+ * Context: under the queue lock, at reboot only; blocks the host thread.
+ *
+ * The eventfd is every disk's: what another one announces there is not what is
+ * waited for, and must not count as a pause.
+ */
 void UringEngine::wait()
 {
 	// A ring is readable when it has completions, or work that will make some.
 	struct pollfd p[2] = { { ring_.ring_fd, POLLIN, 0 }, { -1, POLLIN, 0 } };
-	if (workers_.running()) {
+	if (workers_.running())
 		p[1].fd = workers_.event_fd();
-		workers_.drain();
-		workers_.listen();
-		__atomic_thread_fence(__ATOMIC_SEQ_CST);
-		if (workers_.ready())
-			return;
-	}
 	struct {
 		long sec, nsec;
-	} rest{ 0, 100 * 1000 * 1000 }; // the host writes back what is left after a signal
-	while (sys::call(SYS_ppoll, sys::arg(p), 2, sys::arg(&rest)) == -errno_intr)
-		;
+	} rest{ 0, 100 * 1000 * 1000 }; // the host writes back what is left
+	for (;;) {
+		if (workers_.running()) {
+			workers_.drain();
+			workers_.listen();
+			__atomic_thread_fence(__ATOMIC_SEQ_CST);
+			if (workers_.ready())
+				return;
+		}
+		const long n = sys::call(SYS_ppoll, sys::arg(p), 2, sys::arg(&rest));
+		if (n == 0 || (n < 0 && n != -errno_intr) || p[0].revents)
+			return;
+	}
 }
 
 } // namespace ubd

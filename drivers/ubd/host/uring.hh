@@ -26,8 +26,8 @@ public:
 	UringEngine &operator=(const UringEngine &) = delete;
 
 	// Sets up a ring for `depth` chunks in flight that announces completions
-	// on `wake_fd`. With `writer` a thread of its own does the plain writes.
-	// Process context.
+	// on `wake_fd`. With `writer` a thread of its own does the plain writes; if
+	// the host lets us have none, the ring does all. Process context.
 	Error open(u32 depth, int wake_fd, const EngineFiles &files, bool writer);
 	// Nothing may be in flight. Process context.
 	void close();
@@ -47,6 +47,8 @@ public:
 	u32 overflows() const override { return *ring_.cq.koverflow; }
 	bool file_removed() const override;
 	const char *name() const override { return "io_uring"; }
+	// Why there is no such thread.
+	Error writer_error() const { return writer_error_; }
 	// Memory of the host that the rings take, bytes.
 	u64 host_bytes() const;
 
@@ -70,6 +72,7 @@ private:
 	u32 large_reads_ = 0; // of these
 	const Chunk *slow_ = nullptr; // the worker waits for the host's disk
 	bool share_reads_ = false; // there is a second CPU
+	Error writer_error_;
 	EngineFiles files_;
 	u32 capacity_ = 0;
 	u32 cancels_ = 0; // in flight

@@ -103,8 +103,8 @@ MODULE_PARM_DESC(commit_ms, "milliseconds after which a COW file learns what was
 
 static uint poll_us = 200;
 module_param(poll_us, uint, 0444);
-MODULE_PARM_DESC(poll_us, "microseconds that an idle CPU looks for completions before it sleeps, at most; 0: not at "
-			  "all (default 200)");
+MODULE_PARM_DESC(poll_us, "microseconds that an idle CPU looks for completions before it sleeps, at most: 0 to 1000 "
+			  "(default 200)");
 
 static char *cache;
 module_param(cache, charp, 0444);
@@ -312,6 +312,10 @@ static int check_parameters(void)
 	}
 	if (logical_block && logical_block != 512 && logical_block != 4096) {
 		pr_err("block_size=%u is neither 512 nor 4096\n", logical_block);
+		return -EINVAL;
+	}
+	if (poll_us > 1000) {
+		pr_err("poll_us=%u is out of range; it goes from 0 to 1000\n", poll_us);
 		return -EINVAL;
 	}
 	cache_mode = cache ? ubd_cache_by_name(cache, strlen(cache)) : UBD_CACHE_WRITEBACK;

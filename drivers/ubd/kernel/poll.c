@@ -2,6 +2,8 @@
 /*
  * A thread of the lowest priority that looks for completions while the CPU has
  * nothing else to do. For how long is core's decision, see core/poll_window.hh.
+ *
+ * Context: process, may sleep, unless a function says otherwise.
  */
 #define pr_fmt(fmt) "ubd: " fmt
 
