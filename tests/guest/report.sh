@@ -75,7 +75,7 @@ test_contents() {
 		# All but three names of files.
 		same 'lines of nobody' $(grep -c private- $mnt/nobody) $(($(grep -c private- $mnt/report) - 3))
 		grep -q '^! path  *(not readable by this user)$' $mnt/nobody
-		grep -q '^  slabs  *(not readable by this user)$' $mnt/nobody
+		grep -q '^  slabinfo  *(not readable by this user)$' $mnt/nobody
 		grep -q "^  read_requests  *[0-9]" $mnt/nobody
 		dmesg -n 7
 		echo 1 >/proc/sys/kernel/dmesg_restrict

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """
-terminal.py TOP DISK: runs ubd-top on a terminal of its own, as somebody would who
+terminal.py TOP DISK BUSY: runs ubd-top on a terminal of its own, as somebody would who
 looks, makes the window larger and smaller, presses keys, and goes. Ends with
 status 1 and says why when something is not as it should be.
+
+DISK and BUSY are two of the many; BUSY is not the first, and has something to do.
 
 The terminal knows the sequences that ubd-top uses, and no other; it does not
 bear a text that runs over the right edge or scrolls.
@@ -140,7 +142,11 @@ class Session:
         ready, _, _ = select.select([self.master], [], [], PATIENCE)
         if not ready:
             fail(f"{complaint}; the screen is {self.screen.grid}")
-        return os.read(self.master, 65536)
+        # To the end of what is drawn at once.
+        data = b""
+        while select.select([self.master], [], [], 0.1)[0]:
+            data += os.read(self.master, 65536)
+        return data
 
     def drop(self, seconds):
         """Lets it draw what nobody looks at."""
@@ -198,7 +204,7 @@ def look(top, disk):
     all_titles = titles(s.screen)
     if len(all_titles) != 19 or "r/s" not in all_titles or "error" not in all_titles:
         fail(f"not all columns are there: {all_titles}")
-    parts = sum(line.startswith(disk) for line in s.screen.grid)
+    parts = sum(line.startswith(disk + " ") for line in s.screen.grid)
     if parts != 2:
         fail(f"{parts} parts in 80 columns")
 
@@ -208,7 +214,7 @@ def look(top, disk):
 
     s.resize(40, 200)
     s.until(lambda t: t.line(disk), "the disk is not shown in a wide window")
-    if sum(line.startswith(disk) for line in s.screen.grid) != 1 or titles(s.screen) != all_titles:
+    if sum(line.startswith(disk + " ") for line in s.screen.grid) != 1 or titles(s.screen) != all_titles:
         fail("a wide window does not have all in one line")
     s.resize(50, 40)
     s.until(lambda t: titles(t) == all_titles, "a narrow window does not have all columns")
@@ -236,6 +242,30 @@ def look(top, disk):
     s.key("q")
     s.ended(0, "q")
     s.as_before("q")
+    s.close()
+
+
+def busiest(top, first, busy, count):
+    """Where not all disks fit, each part has the one that does something."""
+    s = Session(2 * count + 8, 80, top, "-d", "0.3")
+    s.until(
+        lambda t: len([line for line in t.grid[1:] if line]) == 2 * (count + 2) and t.line(busy),
+        "not all disks are there where all fit",
+    )
+    s.resize(9, 80)
+    wanted = ["disk", busy, "all", "disk", busy, "all"]
+    s.until(
+        lambda t: [line.split()[0] for line in t.grid[1:] if line] == wanted,
+        "a low window does not have just the busiest disk, in both parts",
+    )
+    s.resize(11, 80)
+    wanted = ["disk", first, busy, "all", "disk", first, busy, "all"]
+    s.until(
+        lambda t: [line.split()[0] for line in t.grid[1:] if line] == wanted,
+        "a window for two does not have the busiest and, of the rest, the first",
+    )
+    s.key("q")
+    s.ended(0, "q")
     s.close()
 
 
@@ -286,8 +316,9 @@ def terminal_goes(top, disk):
 
 
 def main():
-    top, disk = sys.argv[1:]
+    top, disk, busy = sys.argv[1:]
     look(top, disk)
+    busiest(top, disk, busy, sum(os.path.exists(f"/sys/block/{name}/ubd") for name in os.listdir("/sys/block")))
     number_of_reports(top)
     signals(top, disk)
     stop_and_go_on(top, disk)

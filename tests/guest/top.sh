@@ -167,11 +167,15 @@ test_trouble() {
 test_terminal() {
 	[ -n "$top_program" ] || fail "no build/ubd-top; make tools"
 	image a.img 16M >/dev/null
-	guest one "ubd0=$work/a.img" <<-'EOF'
+	guest one "ubd0r=$work/a.img" "ubd1r=$work/a.img" "ubd2r=$work/a.img" "ubd3r=$work/a.img" "ubd4r=$work/a.img" <<-'EOF'
 		load
 		mkdir -p /dev/pts
 		mount -t devpts devpts /dev/pts
-		TERM=linux python3 $guest_dir/terminal.py $top/build/ubd-top ubda
+		while dd if=/dev/ubdd of=/dev/null bs=4k count=10 iflag=direct status=none; do
+			sleep 0.02
+		done &
+		TERM=linux python3 $guest_dir/terminal.py $top/build/ubd-top ubda ubdd
+		kill $!
 		# What is no terminal is refused.
 		refused $top/build/ubd-top </dev/null >$mnt/out 2>$mnt/why
 		grep -q 'use -b' $mnt/why

@@ -249,4 +249,73 @@ test_cow() {
 	EOF
 }
 
+# Watched while there is much to do: each event is there, and they sum up to what
+# the statistics say.
+test_under_load() {
+	use_debug
+	image base.img 64M >/dev/null
+	build_load
+	guest one "ubd0s=$work/a.cow,$work/base.img" <<-EOF
+		set -- commit_ms=100
+		$trace_script
+		echo 8192 >\$tracing/buffer_size_kb
+		disk=ubda
+		counters() {
+			awk '/^[a-z_]*_requests/ { n += \$2 } \$1 == "submit_calls" || \$1 == "commits" || \$1 == "syncs_shared" { print }
+				END { print "requests", n }' \$stats_dir/ubda/stats
+		}
+		# grew COUNTER: since the file was written
+		grew() {
+			echo \$((\$(counters | sed -n "s/^\$1 //p") - \$(sed -n "s/^\$1 //p" \$mnt/before)))
+		}
+		events_of() {
+			grep -c "^\$1" \$mnt/events || true
+		}
+		echo 0 >\$tracing/events/ubd/enable
+		counters >\$mnt/before
+		echo 0 >\$tracing/trace
+		echo 1 >\$tracing/events/ubd/enable
+		exec 3<>/sys/kernel/debug/ubd_load 4<>/sys/kernel/debug/ubd_load
+		echo "dev=/dev/ubda ms=0 op=write depth=16 ios=1500 bs=4k" >&3 &
+		echo "dev=/dev/ubda ms=0 depth=16 ios=1500 bs=16k seed=2" >&4
+		wait
+		exec 3>&- 4>&-
+		until [ "\$(stat_of ubda dirty_sectors)" = 0 ] && [ "\$(stat_of ubda in_flight_host)" = 0 ]; do
+			sleep 0.05
+		done
+		echo 0 >\$tracing/events/ubd/enable
+		events >\$mnt/events
+		same 'events lost' "\$(cat \$tracing/per_cpu/cpu0/stats | awk '/^overrun|^dropped/ { n += \$NF } END { print n }')" 0
+		echo "\$(wc -l <\$mnt/events) events"
+		requests=\$(grew requests)
+		[ \$requests -gt 2000 ]
+		for each in enqueue begin end 'end .* status=ok'; do
+			same "events \$each" \$(events_of "\$each") \$requests
+		done
+		same completed \$(events_of completed) \$(events_of chunk)
+		same submit \$(events_of submit) \$(grew submit_calls)
+		[ \$(events_of share) -gt 0 ]
+		same share \$(events_of share) \$(grew syncs_shared)
+		[ \$(events_of commit) -gt 0 ]
+		same commits \$(events_of 'commit .* phase=bits') \$(grew commits)
+		# For each request its events are in their order.
+		awk '{
+			split(\$2, part, "=")
+			if (part[1] != "ticket" || part[2] == -1)
+				next
+			t = part[2]
+			if (\$1 == "enqueue") bad = bad || was[t] != ""
+			if (\$1 == "begin") bad = bad || was[t] != "enqueue"
+			if (\$1 == "chunk") { bad = bad || was[t] == "" || was[t] == "enqueue" || was[t] == "end"; open[t]++ }
+			if (\$1 == "completed") { bad = bad || was[t] == "end"; open[t]-- }
+			if (\$1 == "end") bad = bad || was[t] == "enqueue" || open[t]
+			was[t] = \$1
+			if (bad) { print "out of order: " \$0; exit 1 }
+		}' \$mnt/events
+		unload
+		lockdep_is_on
+	EOF
+	grep -a ' events' one.log | tail -n 1
+}
+
 run_tests "$@"

@@ -45,18 +45,19 @@ struct Settings {
 
 class Top {
 public:
-	Top(const Settings &s, bool totals) : settings_(s) { table_.totals = totals; }
+	Top(const Settings &s, bool totals) : settings_(s), sampler_(s.disks) { table_.totals = totals; }
 	int run();
 
 private:
 	bool sample();
 	bool knows_disks() const;
 	std::string head() const;
-	std::vector<std::string> report(size_t width);
+	std::vector<std::string> report(size_t width, size_t height);
 	int run_batch();
 	int run_screen();
 
 	const Settings settings_;
+	Sampler sampler_;
 	Table table_;
 	Samples before_, after_;
 };
@@ -71,7 +72,7 @@ int complain(const std::string &what)
 bool Top::sample()
 {
 	before_ = after_;
-	return take_samples(settings_.disks, after_);
+	return sampler_.take(after_);
 }
 
 bool Top::knows_disks() const
@@ -101,9 +102,9 @@ std::string Top::head() const
 	return text;
 }
 
-std::vector<std::string> Top::report(size_t width)
+std::vector<std::string> Top::report(size_t width, size_t height)
 {
-	std::vector<std::string> lines = table_.lines(before_, after_, width);
+	std::vector<std::string> lines = table_.lines(before_, after_, width, height > 1 ? height - 1 : height);
 	if (after_.disks.empty())
 		lines = { module_version().empty() ? "no ubd disks: the module ubd is not loaded" : "no ubd disks" };
 	lines.insert(lines.begin(), head());
@@ -131,7 +132,7 @@ int Top::run_batch()
 			continue;
 		}
 		std::string text;
-		for (const std::string &line : report(0))
+		for (const std::string &line : report(0, 0))
 			text += line + "\n";
 		if (!write_all(STDOUT_FILENO, text + "\n"))
 			return errno == EPIPE ? status_done : complain(std::string("cannot write: ") + strerror(errno));
@@ -159,7 +160,7 @@ int Top::run_screen()
 			next = (e == Event::none ? next : now()) + settings_.delay;
 			n++;
 		}
-		if (e != Event::quit && !screen.draw(report(screen.width())))
+		if (e != Event::quit && !screen.draw(report(screen.width(), screen.height())))
 			return status_failed;
 	}
 	return status_done;

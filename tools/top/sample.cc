@@ -7,9 +7,11 @@
 #include <algorithm>
 #include <cstdlib>
 #include <ctime>
+#include <utility>
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 namespace ubd::top
@@ -46,54 +48,22 @@ constexpr const char *names[] = {
 };
 static_assert(sizeof(names) / sizeof(names[0]) == figures);
 
-class Fd {
-public:
-	explicit Fd(int fd) : fd_(fd) {}
-	~Fd()
-	{
-		if (fd_ >= 0)
-			close(fd_);
-	}
-	Fd(const Fd &) = delete;
-	Fd &operator=(const Fd &) = delete;
-	int get() const { return fd_; }
-
-private:
-	const int fd_;
-};
-
 std::string sysfs()
 {
 	const char *path = getenv("SYSFS_PATH");
 	return path && *path ? path : "/sys";
 }
 
-// The text of a small file, without its newline; false if there is none.
-bool read_text(int directory, const char *name, std::string &out)
+// A small file's text, without its newline; false if it cannot be read.
+bool read_text(int fd, std::string &out)
 {
-	Fd fd(openat(directory, name, O_RDONLY | O_CLOEXEC));
 	char text[256];
-	ssize_t n = fd.get() < 0 ? -1 : read(fd.get(), text, sizeof(text));
+	ssize_t n = pread(fd, text, sizeof(text), 0);
 	if (n < 0)
 		return false;
 	while (n > 0 && text[n - 1] == '\n')
 		n--;
 	out.assign(text, static_cast<size_t>(n));
-	return true;
-}
-
-bool take_sample(const std::string &disk, Sample &out)
-{
-	Fd directory(open((sysfs() + "/block/" + disk + "/ubd").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-	if (directory.get() < 0)
-		return false;
-	out.at = now();
-	for (unsigned f = 0; f < figures; f++) {
-		std::string text;
-		if (!read_text(directory.get(), names[f], text))
-			return false;
-		out.figure[f] = strtoull(text.c_str(), nullptr, 10);
-	}
 	return true;
 }
 
@@ -106,7 +76,78 @@ double now()
 	return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
 }
 
-bool take_samples(const std::vector<std::string> &wanted, Samples &out)
+Sampler::Sampler(std::vector<std::string> wanted) : wanted_(std::move(wanted))
+{
+	rlimit files;
+	if (!getrlimit(RLIMIT_NOFILE, &files)) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
+Sampler::~Sampler()
+{
+	for (auto &[disk, files] : open_)
+		close_files(files);
+}
+
+bool Sampler::open_disk(const std::string &disk, Files &files)
+{
+	const int directory = open((sysfs() + "/block/" + disk + "/ubd").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (directory < 0)
+		return false;
+	bool all = true;
+	for (unsigned f = 0; f < figures; f++) {
+		files.fd[f] = openat(directory, names[f], O_RDONLY | O_CLOEXEC);
+		all = all && files.fd[f] >= 0;
+	}
+	close(directory);
+	if (!all)
+		close_files(files);
+	return all;
+}
+
+void Sampler::close_files(Files &files)
+{
+	for (int fd : files.fd)
+		if (fd >= 0)
+			close(fd);
+}
+
+bool Sampler::read_disk(const Files &files, Sample &out)
+{
+	out.at = now();
+	for (unsigned f = 0; f < figures; f++) {
+		std::string text;
+		if (!read_text(files.fd[f], text))
+			return false;
+		out.figure[f] = strtoull(text.c_str(), nullptr, 10);
+	}
+	return true;
+}
+
+// What is open is of no use when the disk has gone, and another one may have come.
+bool Sampler::take_disk(const std::string &disk, Sample &out)
+{
+	auto found = open_.find(disk);
+	if (found != open_.end()) {
+		if (read_disk(found->second, out))
+			return true;
+		close_files(found->second);
+		open_.erase(found);
+	}
+	Files files;
+	if (!open_disk(disk, files))
+		return false;
+	if (!read_disk(files, out)) {
+		close_files(files);
+		return false;
+	}
+	open_[disk] = files;
+	return true;
+}
+
+bool Sampler::take(Samples &out)
 {
 	out.disks.clear();
 	out.at = now();
@@ -117,9 +158,9 @@ bool take_samples(const std::vector<std::string> &wanted, Samples &out)
 		const std::string disk = entry->d_name;
 		Sample sample;
 		if (disk[0] == '.' ||
-		    (!wanted.empty() && std::find(wanted.begin(), wanted.end(), disk) == wanted.end()))
+		    (!wanted_.empty() && std::find(wanted_.begin(), wanted_.end(), disk) == wanted_.end()))
 			continue;
-		if (take_sample(disk, sample))
+		if (take_disk(disk, sample))
 			out.disks[disk] = sample;
 	}
 	closedir(blocks);
@@ -129,7 +170,11 @@ bool take_samples(const std::vector<std::string> &wanted, Samples &out)
 std::string module_version()
 {
 	std::string version;
-	read_text(AT_FDCWD, (sysfs() + "/module/ubd/version").c_str(), version);
+	const int fd = open((sysfs() + "/module/ubd/version").c_str(), O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		read_text(fd, version);
+		close(fd);
+	}
 	return version;
 }
 

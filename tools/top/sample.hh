@@ -68,9 +68,31 @@ struct Samples {
 // Seconds of the monotonic clock.
 double now();
 
-// All disks that are there, or those of `wanted` if that is not empty. False, and
-// errno, if sysfs cannot be read.
-bool take_samples(const std::vector<std::string> &wanted, Samples &out);
+// Reads them. System calls are dear in a UML guest: so the files stay open.
+class Sampler {
+public:
+	// Of these disks, or of all that are there if it is empty.
+	explicit Sampler(std::vector<std::string> wanted);
+	Sampler(const Sampler &) = delete;
+	Sampler &operator=(const Sampler &) = delete;
+	~Sampler();
+
+	// False, and errno, if sysfs cannot be read.
+	bool take(Samples &out);
+
+private:
+	struct Files {
+		int fd[figures];
+	};
+
+	bool open_disk(const std::string &disk, Files &files);
+	static void close_files(Files &files);
+	static bool read_disk(const Files &files, Sample &out);
+	bool take_disk(const std::string &disk, Sample &out);
+
+	const std::vector<std::string> wanted_;
+	std::map<std::string, Files> open_;
+};
 
 // The module's, "" if it is not there.
 std::string module_version();

@@ -37,6 +37,7 @@ public:
 	// What fits of these lines. False if the terminal is gone.
 	bool draw(const std::vector<std::string> &lines);
 	size_t width() const { return width_; }
+	size_t height() const { return height_; }
 	// Until somebody does something, or the time (monotonic seconds) has come.
 	Event wait(double until);
 

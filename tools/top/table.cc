@@ -122,31 +122,21 @@ std::string left(const std::string &text, size_t width)
 
 Table::Row Table::row(const std::string &name, const Sample &before, const Sample &after) const
 {
+	const Interval interval{ before, after };
 	Row r{ name, {} };
 	for (const Column &c : columns)
-		r.cells.push_back(cell(c, Interval{ before, after }, totals));
+		r.cells.push_back(cell(c, interval, totals));
+	for (Figure f : { read_requests, write_requests, discard_requests, write_zeroes_requests, flush_requests })
+		r.requests += interval.count(f);
 	return r;
 }
 
-// Of the disks' names, and then of each column.
-std::vector<size_t> Table::widths(const std::vector<Row> &rows)
+// The titles, each disk, and all of them if there are several.
+std::vector<Table::Row> Table::rows(const Samples &before, const Samples &after) const
 {
-	if (widths_.empty() || were_totals_ != totals)
-		widths_.assign(column_count + 1, 4);
-	were_totals_ = totals;
-	for (const Row &r : rows) {
-		widths_[0] = std::max(widths_[0], r.name.size());
-		for (size_t c = 0; c < column_count; c++)
-			widths_[c + 1] = std::max(widths_[c + 1], r.cells[c].size());
-	}
-	return widths_;
-}
-
-std::vector<std::string> Table::lines(const Samples &before, const Samples &after, size_t width)
-{
-	std::vector<Row> rows{ { "disk", {} } };
+	std::vector<Row> out{ { "disk", {} } };
 	for (const Column &c : columns)
-		rows[0].cells.push_back(title(c, totals));
+		out[0].cells.push_back(title(c, totals));
 	Sample all_before, all_after;
 	all_before.at = before.at;
 	all_after.at = after.at;
@@ -156,28 +146,71 @@ std::vector<std::string> Table::lines(const Samples &before, const Samples &afte
 		const auto found = before.disks.find(name);
 		if (!totals && found != before.disks.end() && !is_other(found->second, now))
 			then = found->second;
-		rows.push_back(row(name, then, now));
+		out.push_back(row(name, then, now));
 		for (unsigned f = 0; f < figures; f++) {
 			all_before.figure[f] += then.figure[f];
 			all_after.figure[f] += now.figure[f];
 		}
 	}
 	if (after.disks.size() > 1)
-		rows.push_back(row("all", all_before, all_after));
+		out.push_back(row("all", all_before, all_after));
+	return out;
+}
 
-	const std::vector<size_t> w = widths(rows);
-	std::vector<std::string> out;
+// The disks' names come first, then the columns.
+void Table::widen(const std::vector<Row> &rows)
+{
+	if (widths_.empty() || were_totals_ != totals)
+		widths_.assign(column_count + 1, 4);
+	were_totals_ = totals;
+	for (const Row &r : rows) {
+		widths_[0] = std::max(widths_[0], r.name.size());
+		for (size_t c = 0; c < column_count; c++)
+			widths_[c + 1] = std::max(widths_[c + 1], r.cells[c].size());
+	}
+}
+
+std::vector<Table::Part> Table::divide(size_t width) const
+{
+	std::vector<Part> parts;
 	for (size_t first = 0, end; first < column_count; first = end) {
-		size_t used = w[0];
-		for (end = first; end < column_count && (!width || end == first || used + 1 + w[end + 1] <= width);
-		     end++)
-			used += 1 + w[end + 1];
-		if (first)
+		size_t used = widths_[0];
+		for (end = first;
+		     end < column_count && (!width || end == first || used + 1 + widths_[end + 1] <= width); end++)
+			used += 1 + widths_[end + 1];
+		parts.push_back({ first, end });
+	}
+	return parts;
+}
+
+// Leaves `most` of the rows of disks, which are all but the first and the last:
+// those with the most requests, in their order.
+void Table::keep_busiest(std::vector<Row> &rows, size_t most)
+{
+	while (rows.size() > most + 2) {
+		const auto least = std::min_element(rows.rbegin() + 1, rows.rend() - 1,
+						    [](const Row &a, const Row &b) { return a.requests < b.requests; });
+		rows.erase(std::next(least).base());
+	}
+}
+
+std::vector<std::string> Table::lines(const Samples &before, const Samples &after, size_t width, size_t height)
+{
+	std::vector<Row> shown = rows(before, after);
+	widen(shown);
+	const std::vector<Part> parts = divide(width);
+	const size_t between = parts.size() - 1;
+	if (height && parts.size() * shown.size() + between > height)
+		keep_busiest(shown, std::max<size_t>(height > between ? (height - between) / parts.size() : 0, 3) - 2);
+
+	std::vector<std::string> out;
+	for (const Part &part : parts) {
+		if (part.first)
 			out.push_back("");
-		for (const Row &r : rows) {
-			std::string line = left(r.name, w[0]);
-			for (size_t c = first; c < end; c++)
-				line += " " + right(r.cells[c], w[c + 1]);
+		for (const Row &r : shown) {
+			std::string line = left(r.name, widths_[0]);
+			for (size_t c = part.first; c < part.end; c++)
+				line += " " + right(r.cells[c], widths_[c + 1]);
 			out.push_back(line);
 		}
 	}
