@@ -77,6 +77,30 @@ UBD_CASE(sizes)
 	CHECK_EQ(CowBitmap::block_words_for(64ull << 31) * 8, 512 << 10);
 }
 
+// O_DIRECT asks for whole blocks: their sectors lie together, or they do not.
+UBD_CASE(groups)
+{
+	constexpr u64 sectors = 3 * per_block;
+	for (u32 group : each(2u, 4u, 8u)) {
+		Bitmap b(sectors);
+		CHECK(b.map.set_in_groups(group));
+		b.map.set(0, group);
+		b.map.set(5 * 64 - group, 3 * group);
+		b.map.set(per_block, per_block);
+		b.map.set(sectors - group, group);
+		CHECK(b.map.set_in_groups(group));
+		CHECK_EQ(b.map.set_in_groups(8), group == 8);
+		for (u64 at :
+		     each(0ull, 64ull - group, 64ull, per_block - group, 2 * per_block, 2 * per_block + 64 * 77))
+			for (u32 first = 0; first < group; first++)
+				for (u32 n = 1; n < group && first + n <= group; n++) {
+					Bitmap c(sectors);
+					c.map.set(at + first, n);
+					CHECK(!c.map.set_in_groups(group));
+				}
+	}
+}
+
 UBD_CASE(runs)
 {
 	Bitmap b(3 * per_block + 5);
@@ -242,6 +266,7 @@ UBD_CASE(random_operations)
 } // namespace
 
 const ubd_test_case ubd_suite_cow_bitmap[] = {
-	UBD_ENTRY(sizes),     UBD_ENTRY(runs), UBD_ENTRY(loaded_bits), UBD_ENTRY(commits), UBD_ENTRY(random_operations),
+	UBD_ENTRY(sizes),       UBD_ENTRY(groups),  UBD_ENTRY(runs),
+	UBD_ENTRY(loaded_bits), UBD_ENTRY(commits), UBD_ENTRY(random_operations),
 	{ nullptr, nullptr },
 };

@@ -500,6 +500,21 @@ void ScriptEngine::check_order(const Chunk &chunk, Trace &t)
 	}
 }
 
+// The bitmap is written by another descriptor.
+void ScriptEngine::check_block(const Chunk &chunk) const
+{
+	if (block == 1 || chunk.file >= buffered_file || chunk.op == HostOp::sync)
+		return;
+	bool whole = !(chunk.offset.value % block) && !(chunk.bytes.value % block);
+	for (u32 i = chunk.first; moves_data(chunk.op) && i < chunk.iovs; i++)
+		whole = whole && !(chunk.iov[i].bytes % block);
+	if (chunk.zero_pages)
+		whole = whole && !(reinterpret_cast<uintptr_t>(chunk.iov[0].base) % block);
+	if (!whole)
+		failed_here(__FILE__, __LINE__, "O_DIRECT: %s of %llu bytes at %llu", name_of(chunk.op),
+			    chunk.bytes.value, chunk.offset.value);
+}
+
 void ScriptEngine::prepare(Chunk &chunk)
 {
 	watch("prepare");
@@ -516,6 +531,7 @@ void ScriptEngine::prepare(Chunk &chunk)
 			failed_here(__FILE__, __LINE__, "a part of %llu bytes has %llu in its vectors",
 				    chunk.bytes.value, sum);
 	}
+	check_block(chunk);
 	Trace t{ chunk.header->rq->ticket, chunk.op,           chunk.file,       false, chunk.from_reserve,
 		 chunk.iovs - chunk.first, chunk.offset.value, chunk.bytes.value };
 	if (watch_order)
@@ -662,13 +678,14 @@ void ScriptEngine::mark(u64 offset, u64 bytes, bool is_dirty)
 s32 ScriptEngine::transfer(Chunk &chunk, u64 most)
 {
 	bool reading = chunk.op == HostOp::read;
-	u64 at = chunk.offset.value, end = reading ? file_end[chunk.file] : file_bytes_;
+	const u8 file = chunk.file % buffered_file;
+	u64 at = chunk.offset.value, end = reading ? file_end[file] : file_bytes_;
 	u64 moved = 0;
 	for (u32 i = chunk.first; i < chunk.iovs && moved < most; i++) {
 		u64 n = min<u64>(chunk.iov[i].bytes, most - moved);
 		if (data) {
 			n = at >= end ? 0 : min(n, end - at);
-			u8 *disk = file_[chunk.file] + at;
+			u8 *disk = file_[file] + at;
 			if (reading)
 				__builtin_memcpy(chunk.iov[i].base, disk, n);
 			else
@@ -681,8 +698,8 @@ s32 ScriptEngine::transfer(Chunk &chunk, u64 most)
 	}
 	if (data && !reading && moved) {
 		mark(chunk.offset.value, moved, chunk.op == HostOp::write);
-		if (at > file_end[chunk.file])
-			file_end[chunk.file] = at;
+		if (at > file_end[file])
+			file_end[file] = at;
 	}
 	return static_cast<s32>(moved);
 }
@@ -741,6 +758,8 @@ QueueConfig World::queue_config(const WorldConfig &c)
 	q.backing = "/host/backing";
 	q.sync_writes = c.sync_writes;
 	q.poll_ns = c.poll_ns;
+	q.no_flush = c.no_flush;
+	q.block = c.block;
 	if (!c.cow_sectors)
 		return q;
 	const u64 words = CowBitmap::words_for(c.cow_sectors), blocks = CowBitmap::block_words_for(c.cow_sectors);
@@ -760,6 +779,7 @@ QueueConfig World::queue_config(const WorldConfig &c)
 	cow.bitmap_bytes = ByteCount((c.cow_sectors + 7) / 8);
 	cow.data_offset = ByteOffset(cow_data_at);
 	cow.commit_ms = c.commit_ms;
+	cow.bitmap_file = c.block > 1 ? buffered_file : main_file;
 	q.cow = &cow;
 	return q;
 }
@@ -777,6 +797,8 @@ World::World(const WorldConfig &c)
 {
 	engine.watch_order = !c.faults && !c.cow_sectors;
 	engine.own = c.cow_sectors ? 1 : 0;
+	engine.block = c.block;
+	faults.set_block(c.block);
 	log_clear();
 	the_log.asserts = 0;
 	the_log.expect_asserts = false;

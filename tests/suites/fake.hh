@@ -141,6 +141,7 @@ public:
 	bool no_zero = false;
 	bool watch_order = true; // false: something between queue and engine holds parts back
 	bool data = true; // false: transfers move nothing
+	u32 block = 1; // what O_DIRECT asks of offsets and lengths, bytes
 	u32 overflow_count = 0;
 	bool removed = false; // the file has no name any more
 	u64 file_end[2]; // where the files end now
@@ -204,6 +205,7 @@ private:
 
 	void watch(const char *what) const;
 	void check_order(const Chunk &chunk, Trace &t);
+	void check_block(const Chunk &chunk) const;
 	void finish(Chunk &chunk, s32 result);
 	s32 scripted(HostOp op);
 	s32 perform(Chunk &chunk);
@@ -242,6 +244,8 @@ private:
 struct WorldConfig {
 	const Layout *layout = nullptr; // nullptr: one raw file
 	bool sync_writes = false;
+	bool no_flush = false;
+	u32 block = 1; // above 1: O_DIRECT
 	bool faults = false; // a FaultEngine between queue and script
 	u64 file_bytes = 1 << 20;
 	// Above 0: a COW device of so many sectors. File 0 is the COW file.

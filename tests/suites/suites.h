@@ -40,6 +40,7 @@ struct ubd_test_case {
 	X(cow_format)        \
 	X(cow_bitmap)        \
 	X(cow_commit)        \
+	X(cache_modes)       \
 	X(zeroes)            \
 	X(timeouts)          \
 	X(polling)           \

@@ -56,7 +56,7 @@ void Cow::set_allocated(u64 sector, u64 count)
  */
 Run CowLayout::next_run(u8 op, ByteOffset at, ByteCount max) const
 {
-	const Run in_cow{ ByteOffset(cow_.data_offset.value + at.value), max, 0 };
+	const Run in_cow{ ByteOffset(cow_.data_offset.value + at.value), max, main_file };
 	if (op != UBD_OP_READ && op != UBD_OP_DISCARD)
 		return in_cow;
 	bool set;
@@ -66,7 +66,7 @@ Run CowLayout::next_run(u8 op, ByteOffset at, ByteCount max) const
 	if (set)
 		return run;
 	run.offset = at;
-	run.file = 1;
+	run.file = backing_file;
 	run.skip = op == UBD_OP_DISCARD;
 	return run;
 }

@@ -38,6 +38,8 @@ struct Cow {
 	ByteOffset bitmap_offset; // of bit 0
 	ByteCount bitmap_bytes;
 	u8 *buffer = nullptr; // buffer_bytes, what a commit writes from
+	// By which the bitmap is written: it has no blocks that O_DIRECT would bear.
+	u8 bitmap_file = main_file;
 	/*
 	 * Which parts of the bitmap, of buffer_blocks each, have space in the file
 	 * whatever else the host's disk is filled with: a bit for each part. So it
@@ -45,7 +47,6 @@ struct Cow {
 	 * was written. nullptr: nobody cares.
 	 */
 	u64 *allocated = nullptr;
-	u8 bitmap_file = file_data; // by which opening
 	u32 commit_ms = 5000; // age at which new bits are committed; 0: never
 	// Durability is lost: no bit may reach the file any more.
 	bool poisoned = false;

@@ -113,6 +113,23 @@ u64 CowBitmap::run(u64 sector, u64 most, bool &set) const
 	return at - sector;
 }
 
+bool CowBitmap::set_in_groups(u32 group) const
+{
+	// The lowest bit of each group.
+	const u64 lowest = ~0ull / (group == 8 ? 0xff : group == 4 ? 0xf : 0x3);
+	for (u64 b = find_set(m_.touched, 0, blocks()); b < blocks(); b = find_set(m_.touched, b + 1, blocks()))
+		for (u64 i = b * block_words; i < (b + 1) * block_words; i++) {
+			u64 any = m_.live[i], all = any;
+			for (u32 step = 1; step < group; step *= 2) {
+				any |= any >> step;
+				all &= all >> step;
+			}
+			if ((any ^ all) & lowest)
+				return false;
+		}
+	return true;
+}
+
 // Returns how many were not set before.
 u64 CowBitmap::set_in_block(u64 sector, u64 count)
 {

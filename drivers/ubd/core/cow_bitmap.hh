@@ -54,6 +54,9 @@ public:
 	// Length in sectors, 1 to `most`, of the run of equal bits that begins at
 	// `sector`; `set` is their value. sector + most <= sectors().
 	u64 run(u64 sector, u64 most, bool &set) const;
+	// Of each `group` sectors (2, 4 or 8, from a multiple of it on) all are set or
+	// none is. sectors() is a multiple of it.
+	bool set_in_groups(u32 group) const;
 	// The data of these sectors has landed.
 	void set(u64 sector, u64 count);
 	// Bits that were read from the file, for one block: `bytes` of them, at most

@@ -217,13 +217,14 @@ bool FaultEngine::strikes(Armed &a)
 }
 
 // As if the host had transferred only half: the rest is asked for again.
-void FaultEngine::shorten(Completion &c)
+void FaultEngine::shorten(Completion &c) const
 {
 	if (!c.chunk->cut)
 		return;
 	c.chunk->cut = false;
-	if (c.result > UBD_SECTOR_SIZE)
-		c.result = (c.result / 2 + UBD_SECTOR_SIZE - 1) & ~(UBD_SECTOR_SIZE - 1);
+	const s32 block = static_cast<s32>(block_);
+	if (c.result > block)
+		c.result = (c.result / 2 + block - 1) & ~(block - 1);
 }
 
 void FaultEngine::prepare(Chunk &chunk)

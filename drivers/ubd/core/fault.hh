@@ -100,6 +100,9 @@ public:
 	// The text that is read; cut at `bytes`, with its NUL.
 	void show(char *to, size_t bytes) const;
 	Recorder &recorder() { return recorder_; }
+	// What is short ends at a multiple of this, as the host's does; bytes, a
+	// power of two.
+	void set_block(u32 bytes) { block_ = bytes > UBD_SECTOR_SIZE ? bytes : UBD_SECTOR_SIZE; }
 
 	u32 capacity() const override { return inner_.capacity(); }
 	u64 best_read_bytes() const override { return inner_.best_read_bytes(); }
@@ -142,13 +145,14 @@ private:
 	bool collect();
 	void release(u64 until);
 	void arm();
-	static void shorten(Completion &c);
+	void shorten(Completion &c) const;
 
 	Engine &inner_;
 	FaultTimer &timer_;
 	Recorder recorder_;
 	Armed armed_[FaultRules::most];
 	u32 rules_ = 0;
+	u32 block_ = UBD_SECTOR_SIZE;
 	Late late_[most_late];
 	u32 lates_ = 0;
 	Fifo<Chunk> ready_; // to be reaped, with the result that is in them

@@ -12,10 +12,16 @@
 namespace ubd
 {
 
+// Which of its files a device means, and by which opening: one that is used with
+// O_DIRECT has another, buffered_file further.
+inline constexpr u8 main_file = 0; // the one written to
+inline constexpr u8 backing_file = 1;
+inline constexpr u8 buffered_file = 2; // the one written to, not by O_DIRECT
+
 struct Run {
 	ByteOffset offset; // in the file
 	ByteCount bytes; // > 0
-	u8 file = 0;
+	u8 file = main_file;
 	bool skip = false; // nothing is to be done there
 };
 
@@ -32,7 +38,7 @@ protected:
 // One raw file, byte for byte.
 class RawLayout final : public Layout {
 public:
-	Run next_run(u8, ByteOffset at, ByteCount max) const override { return Run{ at, max, 0 }; }
+	Run next_run(u8, ByteOffset at, ByteCount max) const override { return Run{ at, max, main_file }; }
 };
 
 } // namespace ubd

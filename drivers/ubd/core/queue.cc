@@ -381,15 +381,15 @@ bool Queue::prepare_head()
 bool Queue::begin(Request &rq)
 {
 	if (sync_failed_ && rq.op != UBD_OP_READ) {
-		reject(rq, UBD_STATUS_IOERR);
+		end_head(rq, UBD_STATUS_IOERR);
 		return true;
 	}
 	if (rq.op == UBD_OP_DISCARD && no_punch_) {
-		reject(rq, UBD_STATUS_NOTSUPP);
+		end_head(rq, UBD_STATUS_NOTSUPP);
 		return true;
 	}
-	if (rq.op == UBD_OP_FLUSH && config_.unsafe) {
-		reject(rq, UBD_STATUS_OK);
+	if (rq.op == UBD_OP_FLUSH && config_.no_flush) {
+		end_head(rq, UBD_STATUS_OK);
 		return true;
 	}
 	Header *h = take_header();
@@ -407,7 +407,7 @@ bool Queue::begin(Request &rq)
 }
 
 // Ends the head without asking the host.
-void Queue::reject(Request &rq, u8 status)
+void Queue::end_head(Request &rq, u8 status)
 {
 	fifo_.pop();
 	served_++;
@@ -453,7 +453,7 @@ void Queue::fill(Chunk &chunk, Header &h)
 {
 	const Request &rq = *h.rq;
 	ByteCount left = ByteCount(rq.bytes) - h.prepared;
-	bool durable = config_.sync_writes || ((rq.flags & UBD_RQ_FUA) && !config_.unsafe);
+	bool durable = config_.sync_writes || ((rq.flags & UBD_RQ_FUA) && !config_.no_flush);
 	// There it takes a commit to make a write durable.
 	const bool by_commit = durable && config_.cow;
 
@@ -559,6 +559,8 @@ void Queue::to_engine(Chunk &chunk)
 {
 	if (chunk.op == HostOp::sync && !lead_sync(chunk))
 		return;
+	if (chunk.op == HostOp::sync && config_.no_flush)
+		return advance_sync(chunk, ByteCount(0)); // of a commit: on to the bits, and no further
 	chunk.state = ChunkState::engine;
 	to_engine_++;
 	with_engine_++;
@@ -596,12 +598,6 @@ bool Queue::lead_sync(Chunk &chunk)
 		config_.cow->bitmap.seal();
 		dirty_ms_ = 0;
 	}
-	if (config_.unsafe) { // a commit without its syncs
-		next_block_ = 0;
-		phase_ = SyncPhase::blocks;
-		write_blocks(chunk);
-		return false;
-	}
 	trace_commit(chunk, UBD_COMMIT_DATA, UBD_STATUS_OK);
 	return true;
 }
@@ -612,7 +608,7 @@ void Queue::advance_sync(Chunk &leader, ByteCount done)
 	Cow *cow = config_.cow;
 	switch (phase_) {
 	case SyncPhase::data:
-		stats_.host_syncs++;
+		stats_.host_syncs += !config_.no_flush;
 		if (!cow || !cow->bitmap.sealed())
 			return end_sync(leader, UBD_STATUS_OK);
 		next_block_ = 0;
@@ -629,7 +625,7 @@ void Queue::advance_sync(Chunk &leader, ByteCount done)
 		}
 		return write_blocks(leader);
 	case SyncPhase::bits:
-		stats_.host_syncs++;
+		stats_.host_syncs += !config_.no_flush;
 		stats_.commits++;
 		cow->bitmap.end_committed();
 		return end_sync(leader, UBD_STATUS_OK);
@@ -651,14 +647,11 @@ void Queue::write_blocks(Chunk &leader)
 		leader.first = 0;
 		leader.iovs = 1;
 		leader.iov[0] = { config_.cow->buffer, run.bytes.value };
-	} else if (config_.unsafe) {
-		stats_.commits++;
-		config_.cow->bitmap.end_committed();
-		return end_sync(leader, UBD_STATUS_OK);
 	} else {
 		phase_ = SyncPhase::bits;
 		trace_commit(leader, UBD_COMMIT_BITS, UBD_STATUS_OK);
 		leader.op = HostOp::sync;
+		leader.file = main_file;
 	}
 	retry(leader, false);
 }
@@ -816,20 +809,18 @@ void Queue::complete(Chunk &chunk, s32 result)
 
 void Queue::complete_ok(Chunk &chunk, ByteCount done)
 {
+	// A part of a block is done again with the block. Where nothing but a part
+	// comes, the file ends there.
+	const ByteCount part(done.value % config_.block);
+	const ByteCount whole = done - part;
+	if (part.value && whole.value)
+		done = whole;
 	// An operation without effect would be tried for ever.
-	if (!done.value && chunk.op != HostOp::read)
+	if (!whole.value && chunk.op != HostOp::read)
 		return complete_error(chunk, errno_io);
-	if (!done.value) {
-		stats_.zeroed_reads++;
-		if (!shrunk_reported_)
-			ubd_k_log(UBD_LOG_WARN, false,
-				  "%s: %s: the file ends before the device does (read at byte %llu): was it "
-				  "truncated while in use? What is missing reads as zeros; grow it back with "
-				  "truncate -s, and restore its content\n",
-				  config_.disk, path_of(chunk), chunk.offset.value);
-		shrunk_reported_ = true;
-		chunk.zero_rest();
-		return finish_chunk(chunk);
+	if (!whole.value) {
+		chunk.advance(done);
+		return read_past_end(chunk);
 	}
 	if (chunk.op == HostOp::write_sync) {
 		stats_.host_dsync_writes++;
@@ -845,18 +836,32 @@ void Queue::complete_ok(Chunk &chunk, ByteCount done)
 		return finish_chunk(chunk);
 	}
 	stats_.chunks_continued++;
-	if (config_.direct_align && done.value % config_.direct_align)
-		(void)use_buffered(chunk); // the file ends there, or nearly
 	again(chunk, UBD_RETRY_SHORT, 0, false);
 }
 
-// With O_DIRECT: what is not aligned as that asks for goes by the other opening.
+// O_DIRECT refuses what is not aligned as it asks for, pieces of memory, too: that
+// goes by the host's page cache.
 bool Queue::use_buffered(Chunk &chunk)
 {
-	if (!config_.direct_align || !moves_data(chunk.op) || chunk.file >= file_buffered)
+	if (config_.block == 1 || !moves_data(chunk.op) || chunk.file >= buffered_file)
 		return false;
-	chunk.file = static_cast<u8>(chunk.file + file_buffered);
+	chunk.file = static_cast<u8>(chunk.file + buffered_file);
 	return true;
+}
+
+// What is left of a read is beyond the end of the file.
+void Queue::read_past_end(Chunk &chunk)
+{
+	stats_.zeroed_reads++;
+	if (!shrunk_reported_)
+		ubd_k_log(UBD_LOG_WARN, false,
+			  "%s: %s: the file ends before the device does (read at byte %llu): was it truncated while in "
+			  "use? What is missing reads as zeros; grow it back with truncate -s, and restore its "
+			  "content\n",
+			  config_.disk, path_of(chunk), chunk.offset.value);
+	shrunk_reported_ = true;
+	chunk.zero_rest();
+	finish_chunk(chunk);
 }
 
 void Queue::complete_error(Chunk &chunk, int error)
@@ -997,7 +1002,7 @@ void Queue::report(const Chunk &chunk, int error)
 
 const char *Queue::path_of(const Chunk &chunk) const
 {
-	return chunk.file % file_buffered == file_backing ? config_.backing : config_.path;
+	return chunk.file % buffered_file == backing_file ? config_.backing : config_.path;
 }
 
 // Linux forgets which pages it failed to write back: no later success proves

@@ -43,10 +43,10 @@ struct QueueConfig {
 	const char *path = ""; // of the file written to
 	const char *backing = ""; // path of the backing file
 	bool sync_writes = false; // each write is durable before it ends
-	bool unsafe = false; // nothing is made durable
-	// Files are open with O_DIRECT: what is no multiple of that many bytes needs the
-	// other opening. 0: there is one.
-	u32 direct_align = 0;
+	bool no_flush = false; // nothing is made durable, whoever asks; without sync_writes
+	// By O_DIRECT a transfer has to begin at a multiple of this, and ends at one,
+	// but at the file's end. Bytes; a power of two.
+	u32 block = 1;
 	Cow *cow = nullptr; // of a COW device
 	u32 poll_ns = 0; // completions are looked for that long at most before the CPU idles
 };
@@ -122,6 +122,7 @@ private:
 	u32 reap(Reaper reaper);
 	void complete(Chunk &chunk, s32 result);
 	void complete_ok(Chunk &chunk, ByteCount done);
+	void read_past_end(Chunk &chunk);
 	void complete_error(Chunk &chunk, int error);
 	void use_fallback(Chunk &chunk);
 	bool use_buffered(Chunk &chunk);
@@ -129,7 +130,7 @@ private:
 	void retry(Chunk &chunk, bool later);
 	void finish_chunk(Chunk &chunk);
 	void finish(Header &h);
-	void reject(Request &rq, u8 status);
+	void end_head(Request &rq, u8 status);
 	void fail(Chunk &chunk, u8 status);
 	void report(const Chunk &chunk, int error);
 	void durability_lost(int error);

@@ -5,6 +5,8 @@
  * Context: under the queue lock, interrupts off; RecordCommand::parse(): any.
  */
 #include "record.hh"
+
+#include "layout.hh"
 #include "words.hh"
 
 namespace ubd
@@ -27,6 +29,12 @@ bool parse_number(const char *word, size_t n, u64 &out)
 u64 number_of(const Chunk &chunk)
 {
 	return reinterpret_cast<u64>(&chunk);
+}
+
+// Not by which descriptor.
+u8 file_of(const Chunk &chunk)
+{
+	return chunk.file % buffered_file;
 }
 
 } // namespace
@@ -118,7 +126,7 @@ void Recorder::handed(const Chunk &chunk)
 	RecordEntry entry{};
 	entry.kind = RecordEntry::handed;
 	entry.op = chunk.op;
-	entry.file = chunk.file % file_buffered;
+	entry.file = file_of(chunk);
 	if (chunk.op != HostOp::sync) { // which has what it had before it was one
 		entry.offset = chunk.offset.value;
 		entry.length = moves_data(chunk.op) ? chunk.iov_bytes().value : chunk.bytes.value;
@@ -142,7 +150,7 @@ void Recorder::completed(const Chunk &chunk, s32 result)
 	RecordEntry entry{};
 	entry.kind = RecordEntry::completed;
 	entry.op = chunk.op;
-	entry.file = chunk.file % file_buffered;
+	entry.file = file_of(chunk);
 	entry.number = number_of(chunk);
 	entry.result = result;
 	append(entry);

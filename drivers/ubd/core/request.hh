@@ -69,13 +69,6 @@ enum class ChunkState : u8 {
 	waiting, // on one of the queue's retry lists
 };
 
-// Chunk::file: the device's files. A device with O_DIRECT has two openings of each.
-enum FileIndex : u8 {
-	file_data = 0, // what is written to
-	file_backing = 1,
-	file_buffered = 2, // added to one of these
-};
-
 struct Chunk {
 	Chunk *next = nullptr; // on one of the queue's lists
 	Chunk *sibling_next = nullptr;
@@ -83,7 +76,7 @@ struct Chunk {
 	Header *header = nullptr;
 	HostOp op = HostOp::read;
 	ChunkState state = ChunkState::engine;
-	u8 file = 0; // a FileIndex
+	u8 file = 0; // index among the device's files, see layout.hh
 	bool from_reserve = false;
 	bool zero_pages = false; // writes zeros; its iovecs point at a buffer of them
 	bool cancelled = false; // the host was asked to give it back

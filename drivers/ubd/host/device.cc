@@ -276,15 +276,15 @@ Error Device::open_engine()
 	const HostFile &backing = cow_file_.backing();
 	EngineFiles files;
 	files.direct = file_.direct_fd() >= 0;
-	files.fds[file_data] = files.direct ? file_.direct_fd() : file_.fd();
-	files.fds[file_backing] = backing.direct_fd() >= 0 ? backing.direct_fd() : backing.fd();
-	files.fds[file_data + file_buffered] = file_.fd();
-	files.fds[file_backing + file_buffered] = backing.fd();
+	files.fds[main_file] = files.direct ? file_.direct_fd() : file_.fd();
+	files.fds[backing_file] = backing.direct_fd() >= 0 ? backing.direct_fd() : backing.fd();
+	files.fds[buffered_file] = file_.fd();
+	files.fds[backing_file + buffered_file] = backing.fd();
 	files.sync_write_fd = files.direct ? file_.direct_sync_fd() : file_.sync_fd();
 	files.buffered_sync_write_fd = file_.sync_fd();
 	// Blocks of the bitmap are no whole blocks of memory that O_DIRECT takes.
 	if (files.direct)
-		cow_file_.cow().bitmap_file = file_data + file_buffered;
+		cow_file_.cow().bitmap_file = buffered_file;
 	Error e = engine_.open(settings_.queue_depth, settings_.wake_fd, files, !file_.read_only());
 	if (e)
 		ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: cannot set up io_uring: %s (%d); %s\n", disk_, shown_,
@@ -304,13 +304,14 @@ void Device::make_queue()
 	c.path = shown_;
 	c.backing = cow_file_.backing_shown();
 	c.sync_writes = durable_writes();
-	c.unsafe = cache_ == UBD_CACHE_UNSAFE && !snapshot_; // a snapshot's bits are nobody's
-	c.direct_align = direct_align();
+	c.no_flush = cache_ == UBD_CACHE_UNSAFE && !snapshot_; // a snapshot's bits are nobody's
+	c.block = max(direct_align(), 1u);
 	// Where there is one CPU, the host cannot go on while we look.
 	c.poll_ns = host_cpus() > 1 ? settings_.poll_us * 1000 : 0;
 	c.cow = is_cow_ ? &cow_file_.cow() : nullptr;
 	const Layout &layout = is_cow_ ? static_cast<const Layout &>(cow_layout_) : raw_layout_;
 #ifdef UBD_FAULTS
+	faults_.set_block(c.block);
 	Engine &engine = faults_;
 #else
 	Engine &engine = engine_;

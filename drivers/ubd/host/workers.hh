@@ -20,16 +20,17 @@
 #define UBD_HOST_WORKERS_HH
 
 #include "../core/engine.hh"
+#include "../core/layout.hh"
 #include "../core/poll_window.hh"
 #include "sys.hh"
 
 namespace ubd
 {
 
-// Descriptors for the operations, by FileIndex: the second half is there if the
+// Descriptors for the operations, by Chunk::file: the second half is there if the
 // first is open with O_DIRECT. Writes with RWF_DSYNC have openings of their own.
 struct EngineFiles {
-	int fds[2 * file_buffered] = { -1, -1, -1, -1 };
+	int fds[2 * buffered_file] = { -1, -1, -1, -1 };
 	int sync_write_fd = -1;
 	int buffered_sync_write_fd = -1;
 	bool direct = false; // what is written to
@@ -38,10 +39,10 @@ struct EngineFiles {
 	{
 		if (c.op != HostOp::write_sync)
 			return fds[c.file];
-		return c.file >= file_buffered ? buffered_sync_write_fd : sync_write_fd;
+		return c.file >= buffered_file ? buffered_sync_write_fd : sync_write_fd;
 	}
 	// The host's page cache is between.
-	bool buffered(const Chunk &c) const { return !direct || c.file >= file_buffered; }
+	bool buffered(const Chunk &c) const { return !direct || c.file >= buffered_file; }
 };
 
 class Workers {
