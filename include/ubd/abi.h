@@ -201,7 +201,7 @@ struct ubd_device_info {
 	ubd_u64 bytes;
 	ubd_u32 logical_block; /* bytes */
 	ubd_u32 physical_block; /* bytes */
-	ubd_u32 memory_align; /* of a request's data, bytes; 0: any */
+	ubd_u32 memory_alignment; /* of a request's pieces: address and length, bytes */
 	ubd_u32 discard_granularity; /* bytes; 0: no discard */
 	ubd_u32 max_write_zeroes_sectors;
 	bool read_only;
@@ -363,29 +363,29 @@ bool ubd_queue_drained(struct ubd_queue *q);
  */
 void ubd_queue_go_synchronous(struct ubd_queue *q);
 
-/* How the host's page cache is used, and what a flush is; as QEMU names them. */
+/* How a device uses the host's page cache; named as in QEMU, see core/options.hh. */
 enum ubd_cache {
-	UBD_CACHE_WRITEBACK,
-	UBD_CACHE_NONE, /* O_DIRECT */
-	UBD_CACHE_WRITETHROUGH, /* each write is durable */
-	UBD_CACHE_DIRECTSYNC, /* both */
-	UBD_CACHE_UNSAFE, /* a flush does nothing */
+	UBD_CACHE_WRITEBACK, /* unless something else is said */
+	UBD_CACHE_NONE,
+	UBD_CACHE_WRITETHROUGH,
+	UBD_CACHE_DIRECTSYNC,
+	UBD_CACHE_UNSAFE,
 	UBD_CACHE_COUNT,
 };
 
-/* By its name of so many bytes; -1 if there is none. Any context. */
-int ubd_cache_by_name(const char *name, size_t bytes);
-const char *ubd_cache_name(enum ubd_cache cache);
+/* False if the text (not NUL-terminated) names no mode. Any context. */
+bool ubd_parse_cache(const char *text, size_t bytes, enum ubd_cache *mode);
+/* All names, for messages. */
+#define UBD_CACHE_NAMES "writeback, none, writethrough, directsync, unsafe"
 
 /* One device as the command line describes it; see core/options.hh. */
 struct ubd_options {
 	ubd_u32 index;
-	enum ubd_cache cache; /* with what sync asks for */
 	bool read_only; /* r */
-	bool sync; /* s, or ubd=sync */
 	bool plain; /* d: no COW detection */
 	bool shared; /* c: no locks */
 	bool no_discard; /* t */
+	enum ubd_cache cache; /* with what s and ubd=sync make of it */
 	char path[UBD_PATH_MAX];
 	char shown[UBD_SHOWN_MAX]; /* path for messages, shortened in the middle */
 	char backing[UBD_PATH_MAX];
@@ -395,13 +395,12 @@ struct ubd_options {
 
 /* State that goes from one option to the next. */
 struct ubd_option_state {
-	bool sync; /* ubd=sync was seen */
-	enum ubd_cache cache; /* of the last ubd=cache:, or the module's parameter */
+	enum ubd_cache cache; /* of the devices that follow */
 };
 
 enum ubd_option_kind {
 	UBD_OPTION_DEVICE, /* *out describes one */
-	UBD_OPTION_GLOBAL, /* state changed, no device */
+	UBD_OPTION_GLOBAL, /* for the devices that follow: in the state */
 	UBD_OPTION_OTHER, /* not ours */
 	UBD_OPTION_BAD, /* why[] says it */
 };

@@ -10,6 +10,7 @@
 #include "../../drivers/ubd/core/options.hh"
 #include "fuzz.hh"
 
+#include <map>
 #include <string>
 
 using namespace ubd;
@@ -43,7 +44,7 @@ template <size_t n> std::string text(const char (&from)[n])
 
 bool same(const ubd_options &a, const ubd_options &b)
 {
-	return a.index == b.index && a.read_only == b.read_only && a.sync == b.sync && a.shared == b.shared &&
+	return a.index == b.index && a.read_only == b.read_only && a.cache == b.cache && a.shared == b.shared &&
 	       a.plain == b.plain && a.no_discard == b.no_discard && text(a.path) == text(b.path) &&
 	       text(a.backing) == text(b.backing) && text(a.serial) == text(b.serial) &&
 	       text(a.shown) == text(b.shown) && text(a.backing_shown) == text(b.backing_shown);
@@ -53,7 +54,6 @@ std::string word_of(const ubd_options &o)
 {
 	std::string word = "ubd" + std::to_string(o.index);
 	word += o.read_only ? "r" : "";
-	word += o.sync ? "s" : "";
 	word += o.shared ? "c" : "";
 	word += o.plain ? "d" : "";
 	word += o.no_discard ? "t" : "";
@@ -76,8 +76,9 @@ std::string shown_of(const std::string &path)
 	return shown;
 }
 
-void check_device(const ubd_options &o)
+void check_device(const ubd_options &o, const std::string &mode)
 {
+	REQUIRE(name_of(o.cache) == mode);
 	REQUIRE(o.index < UBD_MAX_DEVICES);
 	REQUIRE(o.path[0]);
 	REQUIRE(!(o.plain && o.backing[0]));
@@ -86,9 +87,31 @@ void check_device(const ubd_options &o)
 	char disk[16];
 	ubd_disk_name("ubd", o.index, disk, sizeof(disk));
 	REQUIRE(std::memchr(disk, 0, sizeof(disk)) && std::strlen(disk) >= 4 && std::strlen(disk) <= 6);
-	ubd_option_state state{};
+	ubd_option_state state{ o.cache };
 	const Parsed again = parse(word_of(o), state);
 	REQUIRE(again.kind == UBD_OPTION_DEVICE && same(again.options, o));
+}
+
+// What the modes that are named become by s.
+const std::map<std::string, std::string> synced = { { "writeback", "writethrough" },
+						    { "none", "directsync" },
+						    { "writethrough", "writethrough" },
+						    { "directsync", "directsync" },
+						    { "unsafe", "writethrough" } };
+
+// The mode of the devices that follow the word, if it is for them; else ""
+std::string mode_after(const std::string &word, const std::string &mode)
+{
+	if (word == "ubd=sync")
+		return synced.at(mode);
+	return word.compare(0, 10, "ubd=cache:") == 0 && synced.count(word.substr(10)) ? word.substr(10) : "";
+}
+
+// That of a device: s stands among its flags, behind its number or letter.
+std::string mode_of(const std::string &word, const std::string &mode)
+{
+	const bool s = word.substr(4, word.find('=') - 4).find('s') != std::string::npos;
+	return s ? synced.at(mode) : mode;
 }
 
 std::string line_of(Input in)
@@ -110,18 +133,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
 	const std::string line = line_of(Input(data, bytes));
 	ubd_option_state state{};
+	std::string mode = "writeback";
 	for (size_t at = 0, end; at < line.size(); at = end + 1) {
 		end = std::min(line.find(' ', at), line.size());
 		const std::string word = line.substr(at, end - at);
-		const bool sync = state.sync;
+		const std::string after = mode_after(word, mode);
 		const Parsed p = parse(word, state);
 		REQUIRE((p.kind == UBD_OPTION_OTHER) ==
 			(word.compare(0, 3, "ubd") != 0 || word.compare(0, 4, "ubd.") == 0));
-		REQUIRE((p.kind == UBD_OPTION_GLOBAL) == (word == "ubd=sync"));
-		REQUIRE(state.sync == (sync || p.kind == UBD_OPTION_GLOBAL));
+		REQUIRE((p.kind == UBD_OPTION_GLOBAL) == !after.empty());
+		mode = after.empty() ? mode : after;
+		REQUIRE(name_of(state.cache) == mode);
 		REQUIRE((p.kind == UBD_OPTION_BAD) == !p.why.empty());
 		if (p.kind == UBD_OPTION_DEVICE)
-			check_device(p.options);
+			check_device(p.options, mode_of(word, mode));
 	}
 	return 0;
 }

@@ -48,8 +48,8 @@ constexpr u32 R = 1, S = 2, D = 4, C = 8, T = 16;
 
 u32 flags_of(const ubd_options &o)
 {
-	return (o.read_only ? R : 0u) | (o.sync ? S : 0u) | (o.plain ? D : 0u) | (o.shared ? C : 0u) |
-	       (o.no_discard ? T : 0u);
+	return (o.read_only ? R : 0u) | (o.cache == UBD_CACHE_WRITETHROUGH ? S : 0u) | (o.plain ? D : 0u) |
+	       (o.shared ? C : 0u) | (o.no_discard ? T : 0u);
 }
 
 struct Good {
@@ -135,6 +135,8 @@ constexpr Bad bad[] = {
 	{ "ubd=/a", "only ubd=sync" },
 	{ "ubd=syn", "only ubd=sync" },
 	{ "ubd=sync1", "only ubd=sync" },
+	{ "ubd=cache", "only ubd=sync and ubd=cache:MODE" },
+	{ "ubd=cache=none", "only ubd=sync" },
 	{ "ubd1024=/a", "out of range" },
 	{ "ubd0x400=/a", "out of range" },
 	{ "ubd02000=/a", "out of range" },
@@ -190,7 +192,7 @@ UBD_CASE(bad_words)
 	for (const Bad &b : bad) {
 		Parsed p;
 		p.parse(b.word);
-		if (p.kind != UBD_OPTION_BAD || !contains(p.why, b.why) || p.state.sync)
+		if (p.kind != UBD_OPTION_BAD || !contains(p.why, b.why) || p.state.cache)
 			failed_here(__FILE__, __LINE__, "%s: kind %d, \"%s\", expected \"%s\"", b.word, p.kind, p.why,
 				    b.why);
 	}
@@ -200,7 +202,7 @@ UBD_CASE(words_of_others)
 {
 	for (const char *word : others) {
 		Parsed p;
-		if (p.parse(word) != UBD_OPTION_OTHER || p.state.sync)
+		if (p.parse(word) != UBD_OPTION_OTHER || p.state.cache)
 			failed_here(__FILE__, __LINE__, "\"%s\": kind %d, \"%s\"", word, p.kind, p.why);
 	}
 }
@@ -209,12 +211,73 @@ UBD_CASE(sync_counts_from_there_on)
 {
 	Parsed p;
 	CHECK_EQ(p.parse("ubd0=/a"), UBD_OPTION_DEVICE);
-	CHECK(!p.o->sync);
+	CHECK_EQ(p.o->cache, UBD_CACHE_WRITEBACK);
 	CHECK_EQ(p.parse("ubd=sync"), UBD_OPTION_GLOBAL);
 	CHECK_EQ(p.parse("ubd1=/a"), UBD_OPTION_DEVICE);
-	CHECK(p.o->sync);
+	CHECK_EQ(p.o->cache, UBD_CACHE_WRITETHROUGH);
 	CHECK_EQ(p.parse("ubd2r=/a"), UBD_OPTION_DEVICE);
-	CHECK(p.o->sync && p.o->read_only);
+	CHECK(p.o->cache == UBD_CACHE_WRITETHROUGH && p.o->read_only);
+}
+
+constexpr const char *cache_names[UBD_CACHE_COUNT] = { "writeback", "none", "writethrough", "directsync", "unsafe" };
+
+// Each mode, for all devices that follow, with s and without.
+UBD_CASE(cache_modes)
+{
+	static constexpr struct {
+		ubd_cache mode, with_s, without_direct;
+		bool direct, sync;
+	} table[] = {
+		{ UBD_CACHE_WRITEBACK, UBD_CACHE_WRITETHROUGH, UBD_CACHE_WRITEBACK, false, false },
+		{ UBD_CACHE_NONE, UBD_CACHE_DIRECTSYNC, UBD_CACHE_WRITEBACK, true, false },
+		{ UBD_CACHE_WRITETHROUGH, UBD_CACHE_WRITETHROUGH, UBD_CACHE_WRITETHROUGH, false, true },
+		{ UBD_CACHE_DIRECTSYNC, UBD_CACHE_DIRECTSYNC, UBD_CACHE_WRITETHROUGH, true, true },
+		{ UBD_CACHE_UNSAFE, UBD_CACHE_WRITETHROUGH, UBD_CACHE_UNSAFE, false, false },
+	};
+	for (auto &t : table) {
+		Parsed p;
+		char word[40];
+		ubd_k_snprintf(word, sizeof(word), "ubd=cache:%s", cache_names[t.mode]);
+		CHECK(same(name_of(t.mode), cache_names[t.mode]));
+		CHECK_EQ(p.parse(word), UBD_OPTION_GLOBAL);
+		CHECK_EQ(p.parse("ubd0=/a"), UBD_OPTION_DEVICE);
+		CHECK_EQ(p.o->cache, t.mode);
+		CHECK_EQ(p.parse("ubd1s=/a"), UBD_OPTION_DEVICE);
+		CHECK_EQ(p.o->cache, t.with_s);
+		// Only of that one.
+		CHECK_EQ(p.parse("ubd2r=/a"), UBD_OPTION_DEVICE);
+		CHECK_EQ(p.o->cache, t.mode);
+		CHECK_EQ(p.parse("ubd=sync"), UBD_OPTION_GLOBAL);
+		CHECK_EQ(p.parse("ubd3=/a"), UBD_OPTION_DEVICE);
+		CHECK_EQ(p.o->cache, t.with_s);
+		// And what is said last holds.
+		CHECK_EQ(p.parse("ubd=cache:writeback"), UBD_OPTION_GLOBAL);
+		CHECK_EQ(p.parse("ubd4=/a"), UBD_OPTION_DEVICE);
+		CHECK_EQ(p.o->cache, UBD_CACHE_WRITEBACK);
+		CHECK_EQ(is_direct(t.mode), t.direct);
+		CHECK_EQ(is_sync(t.mode), t.sync);
+		CHECK_EQ(without_direct(t.mode), t.without_direct);
+	}
+}
+
+// One that is wrong changes nothing.
+UBD_CASE(bad_cache_modes)
+{
+	static constexpr const char *table[] = { "",      "non",   "nones",        "None",   "write-back", "writebac",
+						 "none,", "none ", "none:ubd0=/a", "direct", "sync" };
+	for (const char *mode : table) {
+		Parsed p;
+		CHECK_EQ(p.parse("ubd=cache:none"), UBD_OPTION_GLOBAL);
+		char word[40];
+		ubd_k_snprintf(word, sizeof(word), "ubd=cache:%s", mode);
+		CHECK_EQ(p.parse(word), UBD_OPTION_BAD);
+		CHECK(contains(p.why,
+			       "unknown cache mode; the modes are writeback, none, writethrough, directsync, unsafe"));
+		CHECK_EQ(p.state.cache, UBD_CACHE_NONE);
+		ubd_cache parsed = UBD_CACHE_DIRECTSYNC;
+		CHECK(!ubd_parse_cache(mode, __builtin_strlen(mode), &parsed));
+		CHECK_EQ(parsed, UBD_CACHE_DIRECTSYNC);
+	}
 }
 
 // A word that starts well and goes on for longer than the caller says.
@@ -222,6 +285,9 @@ UBD_CASE(length_is_not_exceeded)
 {
 	Parsed p;
 	CHECK_EQ(p.parse("ubd=synchronous", 8), UBD_OPTION_GLOBAL);
+	CHECK_EQ(p.parse("ubd=cache:nonesense", 14), UBD_OPTION_GLOBAL);
+	CHECK_EQ(p.parse("ubd=cache:none", 13), UBD_OPTION_BAD);
+	CHECK_EQ(p.parse("ubd=cache:none", 9), UBD_OPTION_BAD);
 	CHECK_EQ(p.parse("ubd12=/abc", 8), UBD_OPTION_DEVICE);
 	CHECK_EQ(p.o->index, 12);
 	CHECK(same(p.o->path, "/a"));
@@ -370,6 +436,8 @@ const ubd_test_case ubd_suite_options[] = {
 	UBD_ENTRY(bad_words),
 	UBD_ENTRY(words_of_others),
 	UBD_ENTRY(sync_counts_from_there_on),
+	UBD_ENTRY(cache_modes),
+	UBD_ENTRY(bad_cache_modes),
 	UBD_ENTRY(length_is_not_exceeded),
 	UBD_ENTRY(lengths_of_fields),
 	UBD_ENTRY(long_words_of_others),

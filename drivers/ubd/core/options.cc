@@ -116,7 +116,7 @@ ubd_option_kind parse_flags(Text &t, ubd_options &o, const Why &why)
 			o.read_only = true;
 			break;
 		case 's':
-			o.sync = true;
+			o.cache = with_sync(o.cache);
 			break;
 		case 'c':
 			o.shared = true;
@@ -152,16 +152,6 @@ ubd_option_kind parse_files(Text &t, ubd_options &o, const Why &why)
 	return UBD_OPTION_DEVICE;
 }
 
-// The same, with each write durable when it ends.
-ubd_cache durable(ubd_cache cache)
-{
-	const bool direct = cache == UBD_CACHE_NONE || cache == UBD_CACHE_DIRECTSYNC;
-	return direct ? UBD_CACHE_DIRECTSYNC : UBD_CACHE_WRITETHROUGH;
-}
-
-constexpr const char *cache_names[] = { "writeback", "none", "writethrough", "directsync", "unsafe" };
-static_assert(sizeof(cache_names) / sizeof(cache_names[0]) == UBD_CACHE_COUNT);
-
 ubd_option_kind parse(Text t, ubd_option_state &state, ubd_options &o, const Why &why)
 {
 	if (!t.take("ubd"))
@@ -171,28 +161,23 @@ ubd_option_kind parse(Text t, ubd_option_state &state, ubd_options &o, const Why
 	if (t.left >= UBD_SPEC_MAX)
 		return why.bad("the description is too long");
 	if (t.is("=sync")) {
-		state.sync = true;
+		state.cache = with_sync(state.cache);
 		return UBD_OPTION_GLOBAL;
 	}
-	if (t.take("=cache:")) {
-		const int cache = ubd_cache_by_name(t.at, t.left);
-		if (cache < 0)
-			return why.bad("unknown cache mode; the modes are writeback, none, writethrough, directsync, "
-				       "unsafe");
-		state.cache = static_cast<ubd_cache>(cache);
-		return UBD_OPTION_GLOBAL;
-	}
+	if (t.take("=cache:"))
+		return ubd_parse_cache(t.at, t.left, &state.cache)
+			       ? UBD_OPTION_GLOBAL
+			       : why.bad("unknown cache mode; the modes are " UBD_CACHE_NAMES);
 	if (t.peek() == '=')
 		return why.bad("only ubd=sync and ubd=cache:MODE are known without a device number");
 	__builtin_memset(&o, 0, sizeof(o)); // 8 KiB: no temporary on a kernel stack
-	o.sync = state.sync;
+	o.cache = state.cache;
 	if (!take_index(t, o.index))
 		return why.bad("no device number; give one from 0 to 1023, or a letter from a to z");
 	if (o.index >= UBD_MAX_DEVICES)
 		return why.bad("the device number is out of range; it goes from 0 to 1023");
 	if (ubd_option_kind k = parse_flags(t, o, why); k != UBD_OPTION_DEVICE)
 		return k;
-	o.cache = o.sync ? durable(state.cache) : state.cache;
 	return parse_files(t, o, why);
 }
 
@@ -217,6 +202,13 @@ void hide_controls(char *text)
 
 } // namespace
 
+const char *name_of(ubd_cache mode)
+{
+	static constexpr const char *names[UBD_CACHE_COUNT] = { "writeback", "none", "writethrough", "directsync",
+								"unsafe" };
+	return names[mode];
+}
+
 // A record of the kernel's log ends at about 1000 bytes, and the reason stands
 // behind the name.
 void shorten_path(const char *path, char *to)
@@ -232,17 +224,15 @@ void shorten_path(const char *path, char *to)
 
 } // namespace ubd
 
-int ubd_cache_by_name(const char *name, size_t bytes)
+bool ubd_parse_cache(const char *text, size_t bytes, ubd_cache *mode)
 {
-	for (int i = 0; i < UBD_CACHE_COUNT; i++)
-		if (ubd::Text{ name, bytes }.is(ubd::cache_names[i]))
-			return i;
-	return -1;
-}
-
-const char *ubd_cache_name(ubd_cache cache)
-{
-	return ubd::cache_names[cache];
+	for (ubd::u8 m = 0; m < UBD_CACHE_COUNT; m++) {
+		if (!ubd::Text{ text, bytes }.is(ubd::name_of(static_cast<ubd_cache>(m))))
+			continue;
+		*mode = static_cast<ubd_cache>(m);
+		return true;
+	}
+	return false;
 }
 
 ubd_option_kind ubd_parse_option(const char *word, size_t bytes, ubd_option_state *state, ubd_options *out, char *why,

@@ -4,12 +4,24 @@
  *
  *	ubd<n><flags>=<file>[(,|:)<backing>[(,|:)<serial>]]
  *	ubd=sync
+ *
+ * and one word more, of our own, that is for the devices after it, as that is:
+ *
  *	ubd=cache:<mode>
  *
  * n is a number (decimal, 0octal, 0xhex) or one small letter, flags are any of
  * r s c d t, at most six. What is accepted and what is not follows
- * arch/um/drivers/ubd_kern.c, ubd_setup_common(); the messages are ours, and
- * ubd=cache: is, which holds for what follows, as ubd=sync does.
+ * arch/um/drivers/ubd_kern.c, ubd_setup_common(); the messages are ours.
+ *
+ * Cache modes are those of QEMU:
+ *
+ *			O_DIRECT	a write ends		a flush
+ *	writeback	no		when the host has it	is one of the host's
+ *	none		yes		when the host has it	is one of the host's
+ *	writethrough	no		when it is durable	has nothing to do
+ *	directsync	yes		when it is durable	has nothing to do
+ *	unsafe		no		when the host has it	is none
+ *
  * Any context, no lock, no memory.
  */
 #ifndef UBD_CORE_OPTIONS_HH
@@ -19,6 +31,31 @@
 
 namespace ubd
 {
+
+const char *name_of(ubd_cache mode);
+
+constexpr bool is_direct(ubd_cache mode)
+{
+	return mode == UBD_CACHE_NONE || mode == UBD_CACHE_DIRECTSYNC;
+}
+
+// Each write is durable before it ends.
+constexpr bool is_sync(ubd_cache mode)
+{
+	return mode == UBD_CACHE_WRITETHROUGH || mode == UBD_CACHE_DIRECTSYNC;
+}
+
+// What the flag s makes of a mode: who asks for safety gets it.
+constexpr ubd_cache with_sync(ubd_cache mode)
+{
+	return is_direct(mode) ? UBD_CACHE_DIRECTSYNC : UBD_CACHE_WRITETHROUGH;
+}
+
+// The mode that keeps as much as this one, where the host knows no O_DIRECT.
+constexpr ubd_cache without_direct(ubd_cache mode)
+{
+	return !is_direct(mode) ? mode : is_sync(mode) ? UBD_CACHE_WRITETHROUGH : UBD_CACHE_WRITEBACK;
+}
 
 // A path for messages: its beginning and end, if it is long, and question marks
 // for control characters. `to` has room for UBD_SHOWN_MAX.

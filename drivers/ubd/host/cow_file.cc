@@ -620,7 +620,7 @@ Error CowFile::map_memory(const CowRequest &r)
 	cow_.bitmap_bytes = ByteCount(header_.bitmap_bytes);
 	cow_.data_offset = ByteOffset(header_.data_offset);
 	last_ = { parts.live,           parts.dirty,    parts.sealed, cow_.bitmap.blocks(), header_.bitmap_offset,
-		  header_.bitmap_bytes, &cow_.poisoned, last_.unsafe };
+		  header_.bitmap_bytes, &cow_.poisoned, no_flush_ };
 	return no_error;
 }
 
@@ -685,20 +685,26 @@ void CowFile::commit_last(const OpenRequest &r, const HostFile &file)
 	const CowBitmap &bitmap = cow_.bitmap;
 	if (!memory_ || file.read_only() || cow_.poisoned || bitmap.next_unsaved(0) == bitmap.blocks())
 		return;
-	Error e = last_.unsafe ? no_error : sync_data(file.fd());
+	Error e = no_flush_ ? no_error : sync_data(file.fd());
 	for (u64 b = bitmap.next_unsaved(0); !e && b < bitmap.blocks(); b = bitmap.next_unsaved(b + 1)) {
 		const u64 at = b * CowBitmap::block_bytes;
 		bitmap.copy_live(b, cow_.buffer);
 		e = write_all(file.fd(), cow_.buffer, min<u64>(CowBitmap::block_bytes, cow_.bitmap_bytes.value - at),
 			      cow_.bitmap_offset.value + at);
 	}
-	if (!e && !last_.unsafe)
+	if (!e && !no_flush_)
 		e = sync_data(file.fd());
 	if (e)
 		ubd_k_log(UBD_LOG_ERROR, false,
 			  "%s: %s: the last commit of the COW bitmap failed: %s (%d); what was written since the last "
 			  "flush is lost; %s\n",
 			  r.disk, r.shown, errno_words(e.number), e.number, write_remedy(e));
+}
+
+void CowFile::set_no_flush()
+{
+	no_flush_ = true;
+	last_.no_flush = true;
 }
 
 void CowFile::close()

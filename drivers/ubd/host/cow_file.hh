@@ -53,12 +53,12 @@ public:
 	void commit_last(const OpenRequest &r, const HostFile &file);
 	// The same for the relay.
 	const LastCommit &last_commit() const { return last_; }
-	// The last commit is not made durable.
-	void set_unsafe() { last_.unsafe = true; }
 
 	Cow &cow() { return cow_; }
-	const HostFile &backing() const { return backing_; }
 	HostFile &backing() { return backing_; }
+	const HostFile &backing() const { return backing_; }
+	// Bits are written for all that, but nobody waits until they are durable.
+	void set_no_flush();
 	ByteCount size() const { return ByteCount(header_.bytes); }
 	const char *backing_shown() const { return backing_shown_; }
 	// Of the host, for the bitmap, in bytes: what is there of it, and addresses.
@@ -86,6 +86,7 @@ private:
 	char backing_shown_[UBD_SHOWN_MAX]{};
 	CowRead kind_ = CowRead::plain;
 	const char *why_ = "";
+	bool no_flush_ = false;
 	Cow cow_;
 	LastCommit last_;
 	char *memory_ = nullptr;

@@ -8,6 +8,8 @@
 #include "device.hh"
 #include "clone.hh"
 
+#include "../core/options.hh"
+
 #include <signal.h>
 
 namespace ubd
@@ -73,9 +75,9 @@ private:
 } // namespace
 
 Device::Device(const ubd_options &o, const ubd_open_settings &s, const char *disk, ubd_kqueue *k)
-	: k_(k), disk_(disk), index_(o.index), want_read_only_(o.read_only), shared_(o.shared),
-	  no_discard_(o.no_discard), plain_(o.plain), settings_(s), snapshot_(s.snapshot && !o.read_only),
-	  cache_(s.snapshot && !o.read_only ? UBD_CACHE_UNSAFE : o.cache)
+	: k_(k), disk_(disk), index_(o.index), want_read_only_(o.read_only),
+	  cache_(s.snapshot ? UBD_CACHE_WRITEBACK : o.cache), shared_(o.shared), no_discard_(o.no_discard),
+	  plain_(o.plain), settings_(s), snapshot_(s.snapshot && !o.read_only)
 {
 	copy_text(path_, o.path, sizeof(path_));
 	copy_text(shown_, o.shown, sizeof(shown_));
@@ -113,8 +115,10 @@ Error Device::open()
 {
 	ignore_file_size_signal();
 	UBD_TRY(snapshot_ ? open_snapshot() : open_files());
-	open_direct();
+	UBD_TRY(open_direct());
 	UBD_TRY(check_block_size());
+	if (is_cow_ && cache_ == UBD_CACHE_UNSAFE)
+		cow_file_.set_no_flush();
 	tell_relay();
 	UBD_TRY(open_engine());
 	make_queue();
@@ -133,8 +137,6 @@ Error Device::open_files()
 	is_cow_ = is_cow_ || backing_[0];
 	if (!is_cow_)
 		return file_.check_size(r);
-	if (cache_ == UBD_CACHE_UNSAFE)
-		cow_file_.set_unsafe();
 	cow_file_.cow().commit_ms = settings_.commit_ms;
 	return cow_file_.open(cow_request(), file_);
 }
@@ -196,53 +198,73 @@ Error Device::open_unnamed(const sys::Fd &fd, const char *backing, const char *b
 	return no_error;
 }
 
-// Where the host cannot, its page cache is used.
-bool Device::try_direct(HostFile &file, const char *shown, u64 data_offset)
+// All files by O_DIRECT, or none: then the mode is the one that keeps as much.
+Error Device::open_direct()
 {
-	const char *why;
-	Error e = file.open_direct(why);
-	if (!e && data_offset % file.direct_align()) {
-		file.close_direct();
-		why = "its data is not aligned, as in COW files of version 1 and 2 (ubd-cow convert mends that)";
-		e = Error{ errno_inval };
+	char why[200] = "";
+	if (!is_direct(cache_))
+		return no_error;
+	UBD_TRY(try_direct(why, sizeof(why)));
+	if (!why[0])
+		return is_cow_ ? no_error : file_.make_sync_direct(request(FileRole::device));
+	file_.close_direct();
+	cow_file_.backing().close_direct();
+	ubd_k_log(UBD_LOG_WARN, false, "%s: %s: no O_DIRECT, so cache=%s and not %s: %s\n", disk_, shown_,
+		  name_of(without_direct(cache_)), name_of(cache_), why);
+	cache_ = without_direct(cache_);
+	return no_error;
+}
+
+// What speaks against it is left in `why`.
+Error Device::try_direct(char *why, size_t bytes)
+{
+	constexpr u32 page = 4096;
+	const char *reason;
+	UBD_TRY(file_.open_direct(request(FileRole::device), reason));
+	u32 block = file_.direct_block(), memory = file_.direct_memory();
+	if (!reason && is_cow_) {
+		const HostFile &base = cow_file_.backing();
+		UBD_TRY(cow_file_.backing().open_direct(request(FileRole::backing), reason));
+		block = base.direct_block() > block ? base.direct_block() : block;
+		memory = base.direct_memory() > memory ? base.direct_memory() : memory;
+		if (reason) {
+			ubd_k_snprintf(why, bytes, "backing file: %s", reason);
+			return no_error;
+		}
 	}
-	if (!e)
-		return true;
-	ubd_k_log(UBD_LOG_WARN, false,
-		  "%s: %s: cannot be used with O_DIRECT (cache=%s): %s; the host's page cache is used\n", disk_, shown,
-		  ubd_cache_name(cache_), why);
-	return false;
-}
-
-void Device::open_direct()
-{
-	if (cache_ != UBD_CACHE_NONE && cache_ != UBD_CACHE_DIRECTSYNC)
-		return;
-	if (is_cow_)
-		(void)try_direct(cow_file_.backing(), cow_file_.backing_shown(), 0);
-	if (!try_direct(file_, shown_, is_cow_ ? cow_file_.cow().data_offset.value : 0))
-		cache_ = cache_ == UBD_CACHE_NONE ? UBD_CACHE_WRITEBACK : UBD_CACHE_WRITETHROUGH;
-}
-
-// Of all files, bytes; 0 if none is used with O_DIRECT.
-u32 Device::direct_align() const
-{
-	return max(file_.direct_align(), cow_file_.backing().direct_align());
+	if (reason) {
+		ubd_k_snprintf(why, bytes, "%s", reason);
+		return no_error;
+	}
+	const u64 size = is_cow_ ? cow_file_.size().value : file_.size().value;
+	// Bits are written by the page cache: no page may have bits and data.
+	if (is_cow_ && cow_file_.cow().data_offset.value % page)
+		ubd_k_snprintf(why, bytes,
+			       "its data begin at byte %llu, which is no multiple of %u, as in older COW files; "
+			       "ubd-cow convert makes a new one",
+			       cow_file_.cow().data_offset.value, page);
+	else if (settings_.block_size && settings_.block_size < block)
+		ubd_k_snprintf(why, bytes, "it would need blocks of %u bytes, and block_size=%u is asked for", block,
+			       settings_.block_size);
+	else if (size % block)
+		ubd_k_snprintf(why, bytes, "it would need blocks of %u bytes, and the device has %llu bytes", block,
+			       size);
+	else if (is_cow_ && block > UBD_SECTOR_SIZE && !cow_file_.cow().bitmap.set_in_groups(block / UBD_SECTOR_SIZE))
+		ubd_k_snprintf(why, bytes,
+			       "it would need blocks of %u bytes, and parts of such a block have been written", block);
+	if (why[0])
+		return no_error;
+	direct_block_ = block;
+	memory_alignment_ = memory;
+	cow_file_.cow().bitmap_file = buffered_file;
+	return no_error;
 }
 
 Error Device::check_block_size()
 {
-	u32 asked = max(file_.logical_block(), direct_align());
+	u32 asked = file_.logical_block() > direct_block_ ? file_.logical_block() : direct_block_;
 	if (is_cow_ && cow_file_.backing().logical_block() > asked)
 		asked = cow_file_.backing().logical_block();
-	if (settings_.block_size && settings_.block_size < direct_align()) {
-		ubd_k_log(UBD_LOG_ERROR, false,
-			  "%s: %s: block_size=%u is less than the %u bytes that O_DIRECT needs there; give "
-			  "block_size=%u, "
-			  "or cache=writeback\n",
-			  disk_, shown_, settings_.block_size, direct_align(), direct_align());
-		return Error{ errno_inval };
-	}
 	logical_block_ = settings_.block_size ? settings_.block_size : asked;
 	const u64 bytes = is_cow_ ? cow_file_.size().value : file_.size().value;
 	if (bytes % logical_block_ == 0)
@@ -275,16 +297,12 @@ Error Device::open_engine()
 {
 	const HostFile &backing = cow_file_.backing();
 	EngineFiles files;
-	files.direct = file_.direct_fd() >= 0;
-	files.fds[main_file] = files.direct ? file_.direct_fd() : file_.fd();
-	files.fds[backing_file] = backing.direct_fd() >= 0 ? backing.direct_fd() : backing.fd();
+	files.direct = file_.data_fd() != file_.fd();
+	files.fds[main_file] = file_.data_fd();
+	files.fds[backing_file] = backing.data_fd();
 	files.fds[buffered_file] = file_.fd();
 	files.fds[backing_file + buffered_file] = backing.fd();
-	files.sync_write_fd = files.direct ? file_.direct_sync_fd() : file_.sync_fd();
-	files.buffered_sync_write_fd = file_.sync_fd();
-	// Blocks of the bitmap are no whole blocks of memory that O_DIRECT takes.
-	if (files.direct)
-		cow_file_.cow().bitmap_file = buffered_file;
+	files.sync_write_fd = file_.sync_fd();
 	Error e = engine_.open(settings_.queue_depth, settings_.wake_fd, files, !file_.read_only());
 	if (e)
 		ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: cannot set up io_uring: %s (%d); %s\n", disk_, shown_,
@@ -303,15 +321,15 @@ void Device::make_queue()
 	c.disk = disk_;
 	c.path = shown_;
 	c.backing = cow_file_.backing_shown();
-	c.sync_writes = durable_writes();
-	c.no_flush = cache_ == UBD_CACHE_UNSAFE && !snapshot_; // a snapshot's bits are nobody's
-	c.block = max(direct_align(), 1u);
+	c.sync_writes = is_sync(cache_);
+	c.no_flush = cache_ == UBD_CACHE_UNSAFE;
+	c.block = direct_block_;
 	// Where there is one CPU, the host cannot go on while we look.
 	c.poll_ns = host_cpus() > 1 ? settings_.poll_us * 1000 : 0;
 	c.cow = is_cow_ ? &cow_file_.cow() : nullptr;
 	const Layout &layout = is_cow_ ? static_cast<const Layout &>(cow_layout_) : raw_layout_;
 #ifdef UBD_FAULTS
-	faults_.set_block(c.block);
+	faults_.set_block(direct_block_);
 	Engine &engine = faults_;
 #else
 	Engine &engine = engine_;
@@ -324,18 +342,16 @@ void Device::info(ubd_device_info &out) const
 	out.bytes = is_cow_ ? cow_file_.size().value : file_.size().value;
 	out.backing = is_cow_ && !is_own_base_ ? cow_file_.backing_shown() : "";
 	out.logical_block = logical_block_;
+	out.memory_alignment = memory_alignment_;
 	out.physical_block = file_.physical_block() > logical_block_ ? file_.physical_block() : logical_block_;
 	out.read_only = file_.read_only();
 	out.discard_granularity = no_discard_ || out.read_only ? 0 : out.physical_block;
 	out.max_write_zeroes_sectors = out.read_only ? 0 : static_cast<u32>(file_.max_zeroes() >> UBD_SECTOR_SHIFT);
-	out.memory_align = max(file_.direct_memory_align(), cow_file_.backing().direct_memory_align());
-	if (direct_align() > out.memory_align) // pieces of a request have lengths, too
-		out.memory_align = direct_align();
-	out.write_cache = !durable_writes() && cache_ != UBD_CACHE_UNSAFE && !out.read_only;
+	out.write_cache = !is_sync(cache_) && cache_ != UBD_CACHE_UNSAFE && !snapshot_ && !out.read_only;
 	out.fua = out.write_cache && !is_cow_; // there it takes a commit
 	out.path = shown_;
 	out.serial = serial_;
-	out.mode = snapshot_ ? "snapshot" : ubd_cache_name(cache_);
+	out.mode = snapshot_ ? "snapshot" : name_of(cache_);
 	out.engine = engine_.name();
 	out.guest_bytes = sizeof(*this);
 }

@@ -59,13 +59,8 @@ private:
 	Error open_snapshot();
 	Error open_over(const char *base, const char *base_shown);
 	Error open_unnamed(const sys::Fd &fd, const char *backing, const char *backing_shown);
-	void open_direct();
-	bool try_direct(HostFile &file, const char *shown, u64 data_offset);
-	bool durable_writes() const
-	{
-		return cache_ == UBD_CACHE_WRITETHROUGH || cache_ == UBD_CACHE_DIRECTSYNC;
-	}
-	u32 direct_align() const;
+	Error open_direct();
+	Error try_direct(char *why, size_t bytes);
 	Error check_block_size();
 	Error open_engine();
 	void tell_relay();
@@ -77,15 +72,18 @@ private:
 	const char *const disk_;
 	const u32 index_;
 	const bool want_read_only_;
+	ubd_cache cache_; // as asked for; without O_DIRECT, where the host has none
 	const bool shared_;
 	const bool no_discard_;
 	const bool plain_;
 	const ubd_open_settings settings_;
 	const bool snapshot_;
-	ubd_cache cache_; // as it is, which may be less than what was asked for
 	bool is_cow_ = false;
 	bool is_own_base_ = false; // a snapshot's backing file is what was named
 	u32 logical_block_ = UBD_SECTOR_SIZE; // bytes
+	// What O_DIRECT asks of all files together, bytes; 1: it is not used.
+	u32 direct_block_ = 1;
+	u32 memory_alignment_ = 4;
 	char path_[UBD_PATH_MAX];
 	char shown_[UBD_SHOWN_MAX]; // path for messages
 	char backing_[UBD_PATH_MAX]; // as on the command line

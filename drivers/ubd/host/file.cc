@@ -23,6 +23,22 @@ constexpr u32 lock_pause_ms = 50;
 // Where zeros have to be written one by one, a request stays this short.
 constexpr u64 most_written_zeroes = 4u << 20;
 constexpr u64 most_zeroes = 1u << 31;
+// More than a page of alignment no request of the guest can have.
+constexpr u32 most_alignment = 4096;
+
+/*
+ * What statx(2) says of O_DIRECT. Older headers have neither the constant nor the
+ * members, older hosts (before 6.1) do not set them.
+ */
+constexpr long statx_dioalign = 0x2000;
+struct StatxDirect {
+	u32 mask;
+	u8 others[0x94];
+	u32 memory_align;
+	u32 offset_align;
+	u8 rest[256 - 0xa0];
+};
+static_assert(__builtin_offsetof(StatxDirect, memory_align) == 0x98 && sizeof(StatxDirect) == 256);
 
 using sys::to_error;
 
@@ -227,7 +243,8 @@ Error HostFile::open(const OpenRequest &r)
 	dev_ = st.st_dev;
 	ino_ = st.st_ino;
 	UBD_TRY(measure(r, st));
-	UBD_TRY(open_again(r));
+	if (!read_only_)
+		UBD_TRY(open_again(r, 0, sync_fd_));
 	next_open_ = first_open;
 	first_open = this;
 	return r.lock ? take_lock(r) : no_error;
@@ -241,7 +258,7 @@ u32 HostFile::own_openings(const struct stat &st) const
 	u32 n = 0;
 	for (const HostFile *f = first_open; f; f = f->next_open_)
 		if (f->is(st))
-			n += 1u + f->sync_fd_.valid() + f->direct_fd_.valid() + f->direct_sync_fd_.valid();
+			n += 1 + f->sync_fd_.valid() + f->direct_fd_.valid();
 	return n;
 }
 
@@ -275,81 +292,64 @@ Error HostFile::open_fd(const OpenRequest &r)
 	return no_error;
 }
 
-// The same file once more. By the descriptor: the name may be another file's by now.
-int HostFile::reopen(int flags) const
+// By the descriptor: the name may be another file's by now.
+Error HostFile::open_again(const OpenRequest &r, int flags, sys::Fd &fd) const
 {
 	char path[40];
 	ubd_k_snprintf(path, sizeof(path), "/proc/self/fd/%d", fd_.get());
-	return sys::open(path, O_CLOEXEC | O_NOCTTY | O_LARGEFILE | (read_only_ ? O_RDONLY : O_RDWR) | flags);
-}
-
-Error HostFile::open_again(const OpenRequest &r)
-{
-	if (read_only_)
+	fd.reset(sys::open(path, O_CLOEXEC | O_NOCTTY | O_LARGEFILE | flags | (read_only_ ? O_RDONLY : O_RDWR)));
+	if (fd.valid() || (flags & O_DIRECT && fd.get() == -errno_inval))
 		return no_error;
-	int fd = reopen(0);
-	if (fd < 0)
-		return refuse_errno(r, "cannot open the file a second time, by /proc/self/fd", to_error(fd),
-				    "mount /proc on the host and check its limit of open files (ulimit -n)");
-	sync_fd_.reset(fd);
-	return no_error;
+	return refuse_errno(r, "cannot open the file a second time, by /proc/self/fd", to_error(fd.get()),
+			    "mount /proc on the host and check its limit of open files (ulimit -n)");
 }
 
-// Of the opening with O_DIRECT. False if the host says that there is none.
-bool HostFile::learn_alignment()
+Error HostFile::open_direct(const OpenRequest &r, const char *&why)
 {
-	// struct statx, as of Linux 6.1: the C library's header may be older.
-	constexpr unsigned int mask_dioalign = 0x2000;
-	struct {
-		u32 mask;
-		u32 other[37];
-		u32 memory_align; // 152 bytes from the beginning
-		u32 offset_align;
-		u32 more[24];
-	} st{};
-	static_assert(sizeof(st) == 256);
-	direct_align_ = direct_memory_align_ = logical_block_;
-	if (sys::call(SYS_statx, direct_fd_.get(), sys::arg(""), AT_EMPTY_PATH, mask_dioalign, sys::arg(&st)) == 0 &&
-	    st.mask & mask_dioalign) {
-		direct_align_ = st.offset_align;
-		direct_memory_align_ = st.memory_align;
-		return direct_align_ && direct_align_ <= 4096 && direct_memory_align_ <= 4096;
-	}
-	if (block_device_)
-		return true;
-	// An older host does not say it: it is tried.
-	alignas(4096) static u8 buffer[4096];
-	for (direct_align_ = UBD_SECTOR_SIZE; direct_align_ <= sizeof(buffer); direct_align_ *= 2) {
-		direct_memory_align_ = direct_align_;
-		if (sys::call(SYS_pread64, direct_fd_.get(), sys::arg(buffer), direct_align_, 0) >= 0)
-			return true;
-	}
-	return false;
-}
-
-Error HostFile::open_direct(const char *&why)
-{
-	why = "its file system has no O_DIRECT";
-	direct_fd_.reset(reopen(O_DIRECT));
-	Error e = to_error(direct_fd_.get());
-	if (!e && !learn_alignment())
-		e = Error{ errno_inval };
-	if (!e && !read_only_) {
-		direct_sync_fd_.reset(reopen(O_DIRECT));
-		e = to_error(direct_sync_fd_.get());
-	}
-	if (e && e.number != errno_inval)
-		why = errno_words(e.number);
-	if (e)
+	why = nullptr;
+	UBD_TRY(open_again(r, O_DIRECT, direct_fd_));
+	if (direct_fd_.valid())
+		measure_direct();
+	if (!direct_fd_.valid() || !direct_block_)
+		why = "its file system has none";
+	else if (direct_block_ > most_alignment || direct_memory_ > most_alignment)
+		why = "it would need more than 4096 bytes of alignment";
+	if (why)
 		close_direct();
-	return e;
+	return no_error;
 }
 
 void HostFile::close_direct()
 {
 	direct_fd_.reset();
-	direct_sync_fd_.reset();
-	direct_align_ = direct_memory_align_ = 0;
+}
+
+Error HostFile::make_sync_direct(const OpenRequest &r)
+{
+	return read_only_ ? no_error : open_again(r, O_DIRECT, sync_fd_);
+}
+
+// Leaves 0 where O_DIRECT can be opened, and cannot be had.
+void HostFile::measure_direct()
+{
+	StatxDirect st{};
+	if (sys::call(SYS_statx, direct_fd_.get(), sys::arg(""), AT_EMPTY_PATH, statx_dioalign, sys::arg(&st)) == 0 &&
+	    st.mask & statx_dioalign) {
+		direct_block_ = st.offset_align;
+		direct_memory_ = st.memory_align;
+	} else if (block_device_) {
+		direct_block_ = logical_block_;
+	} else {
+		// Not told: is a sector enough?
+		alignas(UBD_SECTOR_SIZE) char sector[UBD_SECTOR_SIZE];
+		const long n = sys::call(SYS_pread64, direct_fd_.get(), sys::arg(sector),
+					 static_cast<long>(sizeof(sector)), 0);
+		direct_block_ = n == -errno_inval ? most_alignment : UBD_SECTOR_SIZE;
+	}
+	if (direct_block_ && direct_block_ < UBD_SECTOR_SIZE)
+		direct_block_ = UBD_SECTOR_SIZE;
+	if (direct_memory_ < direct_block_)
+		direct_memory_ = direct_block_; // older hosts want so much of each iovec's length
 }
 
 Error HostFile::measure(const OpenRequest &r, const struct stat &st)
@@ -445,7 +445,6 @@ void HostFile::refuse_lock(const OpenRequest &r, short type) const
 
 void HostFile::close()
 {
-	close_direct();
 	for (HostFile **f = &first_open; *f; f = &(*f)->next_open_)
 		if (*f == this) {
 			*f = next_open_;
@@ -458,6 +457,7 @@ void HostFile::close()
 		(void)sys::call(SYS_fcntl, fd_.get(), F_OFD_SETLK, sys::arg(&lock));
 		locked_ = false;
 	}
+	direct_fd_.reset();
 	sync_fd_.reset();
 	fd_.reset();
 }

@@ -46,21 +46,22 @@ public:
 	// For one that was opened as a container, and is none.
 	Error check_size(const OpenRequest &request) const;
 	/*
-	 * Opens it once more with O_DIRECT. On failure `why` says why the host does
-	 * not do that with this file; no message.
+	 * Opens it once more, for its data, with O_DIRECT. Where the host cannot do
+	 * that, no error is returned: `why` says it, and the file is as it was before.
 	 */
-	Error open_direct(const char *&why);
+	Error open_direct(const OpenRequest &request, const char *&why);
 	void close_direct();
+	// That it is, is decided: the writes of sync_fd() go by O_DIRECT, too.
+	Error make_sync_direct(const OpenRequest &request);
 	void close();
 
-	// With O_DIRECT, or -1: as fd() and sync_fd(), which stay as they are.
-	int direct_fd() const { return direct_fd_.get(); }
-	int direct_sync_fd() const { return direct_sync_fd_.get(); }
-	// What O_DIRECT asks for, bytes: of offsets and lengths, and of memory.
-	u32 direct_align() const { return direct_align_; }
-	u32 direct_memory_align() const { return direct_memory_align_; }
-
 	int fd() const { return fd_.get(); }
+	// For data: with O_DIRECT if open_direct() did it.
+	int data_fd() const { return direct_fd_.valid() ? direct_fd_.get() : fd_.get(); }
+	// What O_DIRECT asks for: of offsets and lengths, and of memory. Bytes, powers
+	// of two, at most a page.
+	u32 direct_block() const { return direct_block_; }
+	u32 direct_memory() const { return direct_memory_; }
 	/*
 	 * A second opening of the same file, for writes with RWF_DSYNC. Linux
 	 * tells each opening of a failed write-back once: by one of their own,
@@ -80,9 +81,8 @@ public:
 private:
 	Error check_type(const OpenRequest &r, const struct stat &st);
 	Error open_fd(const OpenRequest &r);
-	int reopen(int flags) const;
-	Error open_again(const OpenRequest &r);
-	bool learn_alignment();
+	Error open_again(const OpenRequest &r, int flags, sys::Fd &fd) const;
+	void measure_direct();
 	Error measure(const OpenRequest &r, const struct stat &st);
 	Error take_lock(const OpenRequest &r);
 	void refuse_lock(const OpenRequest &r, short type) const;
@@ -94,15 +94,14 @@ private:
 	sys::Fd fd_;
 	sys::Fd sync_fd_;
 	sys::Fd direct_fd_;
-	sys::Fd direct_sync_fd_;
-	u32 direct_align_ = 0;
-	u32 direct_memory_align_ = 0;
 	ByteCount size_;
 	u64 dev_ = 0;
 	u64 ino_ = 0;
 	u64 max_zeroes_ = 0;
 	u32 logical_block_ = UBD_SECTOR_SIZE;
 	u32 physical_block_ = UBD_SECTOR_SIZE;
+	u32 direct_block_ = 0;
+	u32 direct_memory_ = 0;
 	bool read_only_ = false;
 	bool locked_ = false;
 	bool block_device_ = false;

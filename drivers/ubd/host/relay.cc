@@ -223,14 +223,14 @@ void commit_last(Relay &r, u32 slot)
 	const HeldFiles &files = r.copies[slot];
 	if (!go_on(r, slot, commit_waiting, commit_syncing))
 		return;
-	const bool durable = c.unsafe || sys::call(SYS_fdatasync, files.fds[HeldFiles::unsynced]) >= 0;
+	const bool durable = c.no_flush || sys::call(SYS_fdatasync, files.fds[HeldFiles::unsynced]) >= 0;
 	if (!go_on(r, slot, commit_syncing, commit_writing))
 		return;
 	if (durable)
 		write_bits(c, files.fds[HeldFiles::unsynced]);
 	unlock(files.fds[HeldFiles::locked]);
 	__atomic_store_n(&r.phases[slot], commit_ended, __ATOMIC_SEQ_CST);
-	if (durable && !c.unsafe)
+	if (durable && !c.no_flush)
 		(void)sys::call(SYS_fdatasync, files.fds[HeldFiles::unsynced]);
 }
 

@@ -57,7 +57,7 @@ struct LastCommit {
 	u64 bitmap_offset = 0; // in the file, bytes
 	u64 bitmap_bytes = 0;
 	const bool *poisoned = nullptr; // durability is lost: not to be made
-	bool unsafe = false; // no fdatasync
+	bool no_flush = false; // and it need not be durable
 };
 
 // The slot is a number of the caller's, below UBD_MAX_DEVICES. A commit that is

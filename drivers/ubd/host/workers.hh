@@ -28,18 +28,15 @@ namespace ubd
 {
 
 // Descriptors for the operations, by Chunk::file: the second half is there if the
-// first is open with O_DIRECT. Writes with RWF_DSYNC have openings of their own.
+// first is open with O_DIRECT. Writes with RWF_DSYNC have an opening of their own.
 struct EngineFiles {
 	int fds[2 * buffered_file] = { -1, -1, -1, -1 };
 	int sync_write_fd = -1;
-	int buffered_sync_write_fd = -1;
 	bool direct = false; // what is written to
 
 	int of(const Chunk &c) const
 	{
-		if (c.op != HostOp::write_sync)
-			return fds[c.file];
-		return c.file >= buffered_file ? buffered_sync_write_fd : sync_write_fd;
+		return c.op == HostOp::write_sync && c.file == main_file ? sync_write_fd : fds[c.file];
 	}
 	// The host's page cache is between.
 	bool buffered(const Chunk &c) const { return !direct || c.file >= buffered_file; }

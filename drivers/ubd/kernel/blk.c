@@ -266,7 +266,7 @@ static struct queue_limits limits_of(const struct ubd_device_info *info)
 		.max_segments = UBD_MAX_SEGMENTS,
 		.max_segment_size = UBD_MAX_SECTORS << UBD_SECTOR_SHIFT,
 		.seg_boundary_mask = ULONG_MAX,
-		.dma_alignment = max_t(u32, info->memory_align, 4) - 1,
+		.dma_alignment = info->memory_alignment - 1,
 		.max_write_zeroes_sectors = info->max_write_zeroes_sectors,
 	};
 

@@ -32,7 +32,6 @@
 DEFINE_MUTEX(ubd_devices_lock);
 
 static struct ubd_settings settings;
-static int cache_mode; /* an enum ubd_cache: where a device begins */
 static int wake_irq = -1;
 
 /* device=, as often as it was given, in order. */
@@ -96,6 +95,10 @@ static uint logical_block;
 module_param_named(block_size, logical_block, uint, 0444);
 MODULE_PARM_DESC(block_size, "logical block size in bytes, 512 or 4096 (default: what the host's file asks for)");
 
+static char *cache;
+module_param(cache, charp, 0444);
+MODULE_PARM_DESC(cache, "use of the host's page cache: " UBD_CACHE_NAMES " (default writeback)");
+
 static uint commit_ms = 5000;
 module_param(commit_ms, uint, 0444);
 MODULE_PARM_DESC(commit_ms, "milliseconds after which a COW file learns what was written without a flush; 0: never "
@@ -105,10 +108,6 @@ static uint poll_us = 200;
 module_param(poll_us, uint, 0444);
 MODULE_PARM_DESC(poll_us, "microseconds that an idle CPU looks for completions before it sleeps, at most: 0 to 1000 "
 			  "(default 200)");
-
-static char *cache;
-module_param(cache, charp, 0444);
-MODULE_PARM_DESC(cache, "writeback, none (O_DIRECT), writethrough, directsync or unsafe (default writeback)");
 
 static bool snapshot;
 module_param(snapshot, bool, 0444);
@@ -318,10 +317,8 @@ static int check_parameters(void)
 		pr_err("poll_us=%u is out of range; it goes from 0 to 1000\n", poll_us);
 		return -EINVAL;
 	}
-	cache_mode = cache ? ubd_cache_by_name(cache, strlen(cache)) : UBD_CACHE_WRITEBACK;
-	if (cache_mode < 0) {
-		pr_err("cache=\"%.40s\" is unknown; the modes are writeback, none, writethrough, directsync, unsafe\n",
-		       cache);
+	if (cache && !ubd_parse_cache(cache, strlen(cache), &settings.cache)) {
+		pr_err("cache=%.40s is none of " UBD_CACHE_NAMES "\n", cache);
 		return -EINVAL;
 	}
 	settings.open.queue_depth = queue_depth;
@@ -339,7 +336,7 @@ static int add_devices(void)
 
 	if (!s)
 		return -ENOMEM;
-	s->state.cache = cache_mode;
+	s->state.cache = settings.cache;
 	mutex_lock(&ubd_devices_lock);
 	if (cmdline && !settings.open.beside)
 		take_cmdline(s);
@@ -356,7 +353,7 @@ struct ubd_disk *ubd_test_disk_add(const char *spec)
 
 	if (!s)
 		return ERR_PTR(-ENOMEM);
-	s->state.cache = cache_mode;
+	s->state.cache = settings.cache;
 	mutex_lock(&ubd_devices_lock);
 	if (ubd_parse_option(spec, strlen(spec), &s->state, &s->options, s->why, sizeof(s->why)) == UBD_OPTION_DEVICE)
 		d = ubd_disk_add(&s->options, &settings);

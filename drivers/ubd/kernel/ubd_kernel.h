@@ -54,6 +54,7 @@ void ubd_check_relay(void);
 struct ubd_settings {
 	const char *prefix;
 	int major;
+	enum ubd_cache cache; /* where the command line says nothing else */
 	struct ubd_open_settings open;
 };
 
