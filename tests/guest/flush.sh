@@ -4,6 +4,7 @@
 # A flush of the guest is an fdatasync of the host: by the driver's own count,
 # and by that of the host's kernel, which knows nothing of the driver.
 . "$(dirname "$0")/lib.sh"
+. "$guest_dir/witness.sh"
 
 # 25 writes with a flush each, 25 with FUA, 10 flushes of nothing new.
 flush_script='
@@ -52,24 +53,6 @@ test_fsync_of_a_file() {
 	EOF
 }
 
-# start_witness FILE: counts fsyncs of that file in the host's kernel
-start_witness() {
-	local tracing=$work/tracing
-
-	[ "$(id -u)" = 0 ] || skip "the outside witness (host tracefs) needs root"
-	[ "$(findmnt -n -o FSTYPE -T "$1")" = ext4 ] || skip "the outside witness knows ext4, and the images lie on another file system"
-	mkdir -p "$tracing"
-	mount -t tracefs tracefs "$tracing" 2>/dev/null || skip "the host's kernel offers no tracefs here"
-	at_end "umount $tracing"
-	witness=$tracing/instances/ubd-test-$$
-	mkdir "$witness" 2>/dev/null || skip "the host's kernel lets no trace instance be made"
-	at_end "rmdir $witness"
-	[ -e "$witness/events/ext4/ext4_sync_file_enter" ] || skip "the host's kernel has no ext4 trace events"
-	echo "ino == $(stat -c %i "$1")" >"$witness/events/ext4/ext4_sync_file_enter/filter"
-	echo 1 >"$witness/events/ext4/ext4_sync_file_enter/enable"
-	at_end "echo 0 >$witness/events/enable"
-}
-
 # The witness sees each fdatasync, and each write with RWF_DSYNC once.
 test_flush_outside_witness() {
 	local img
@@ -80,7 +63,7 @@ test_flush_outside_witness() {
 	guest one "ubd0=$img" <<-EOF
 		$flush_script
 	EOF
-	seen=$(grep -c ext4_sync_file_enter "$witness/trace")
+	seen=$(witnessed)
 	echo "the host saw $seen syncs; counted: $(cat syncs) flushes, $(cat dsync_writes) durable writes"
 	expect_eq 'syncs that the host saw' "$seen" $(($(cat syncs) + $(cat dsync_writes)))
 }

@@ -1417,7 +1417,7 @@ int stream_of(const std::string &word)
 }
 
 /*
- * streams MODULE[:PARAMETER]|- HOW=FILE=PLACE=NAME... end
+ * streams MODULE[:PARAMETER]...|- HOW=FILE=PLACE=NAME... end
  * As the first process of a guest, which is there much sooner without a shell:
  * loads the module, and is a process for each of these streams. (Behind the end
  * come words of UML's.)
@@ -1428,8 +1428,9 @@ int streams(const std::string &module, int count, char **words)
 		die("/dev");
 	const size_t colon = module.find(':');
 	const std::string path = module.substr(0, colon);
-	const std::string parameter = colon == std::string::npos ? "" : module.substr(colon + 1);
-	if (module != "-" && syscall(SYS_finit_module, open_or_die(path.c_str(), O_RDONLY), parameter.c_str(), 0))
+	std::string parameters = colon == std::string::npos ? "" : module.substr(colon + 1);
+	std::replace(parameters.begin(), parameters.end(), ':', ' ');
+	if (module != "-" && syscall(SYS_finit_module, open_or_die(path.c_str(), O_RDONLY), parameters.c_str(), 0))
 		die(module);
 	for (int i = 0; i < count && strcmp(words[i], "end"); i++) {
 		const pid_t child = fork();

@@ -76,8 +76,8 @@ private:
 
 Device::Device(const ubd_options &o, const ubd_open_settings &s, const char *disk, ubd_kqueue *k)
 	: k_(k), disk_(disk), index_(o.index), want_read_only_(o.read_only),
-	  cache_(s.snapshot ? UBD_CACHE_WRITEBACK : o.cache), shared_(o.shared), no_discard_(o.no_discard),
-	  plain_(o.plain), settings_(s), snapshot_(s.snapshot && !o.read_only)
+	  cache_(s.snapshot && !o.read_only ? UBD_CACHE_WRITEBACK : o.cache), shared_(o.shared),
+	  no_discard_(o.no_discard), plain_(o.plain), settings_(s), snapshot_(s.snapshot && !o.read_only)
 {
 	copy_text(path_, o.path, sizeof(path_));
 	copy_text(shown_, o.shown, sizeof(shown_));
@@ -201,63 +201,66 @@ Error Device::open_unnamed(const sys::Fd &fd, const char *backing, const char *b
 // All files by O_DIRECT, or none: then the mode is the one that keeps as much.
 Error Device::open_direct()
 {
-	char why[200] = "";
 	if (!is_direct(cache_))
 		return no_error;
-	UBD_TRY(try_direct(why, sizeof(why)));
+	char why[160] = "";
+	UBD_TRY(add_direct(request(FileRole::device), file_, why, sizeof(why)));
+	if (is_cow_ && !why[0]) {
+		OpenRequest base = request(FileRole::backing);
+		base.shown = cow_file_.backing_shown();
+		UBD_TRY(add_direct(base, cow_file_.backing(), why, sizeof(why)));
+	}
 	if (!why[0])
+		check_direct(why, sizeof(why));
+	if (!why[0]) {
+		cow_file_.cow().bitmap_file = buffered_file;
 		return is_cow_ ? no_error : file_.make_sync_direct(request(FileRole::device));
+	}
+	ubd_k_log(UBD_LOG_WARN, false, "%s: %s: cache=%s needs O_DIRECT, but %s; cache=%s takes its place\n", disk_,
+		  shown_, name_of(cache_), why, name_of(without_direct(cache_)));
+	cache_ = without_direct(cache_);
 	file_.close_direct();
 	cow_file_.backing().close_direct();
-	ubd_k_log(UBD_LOG_WARN, false, "%s: %s: no O_DIRECT, so cache=%s and not %s: %s\n", disk_, shown_,
-		  name_of(without_direct(cache_)), name_of(cache_), why);
-	cache_ = without_direct(cache_);
+	direct_block_ = 1;
+	memory_alignment_ = usual_alignment;
 	return no_error;
 }
 
-// What speaks against it is left in `why`.
-Error Device::try_direct(char *why, size_t bytes)
+// Takes what the file asks for. What speaks against it is left in `why`.
+Error Device::add_direct(const OpenRequest &r, HostFile &file, char *why, size_t bytes)
+{
+	const char *reason;
+	UBD_TRY(file.open_direct(r, reason));
+	if (reason)
+		ubd_k_snprintf(why, bytes, "%s%s", reason, r.role == FileRole::backing ? " of the backing file" : "");
+	if (direct_block_ < file.direct_block())
+		direct_block_ = file.direct_block();
+	if (memory_alignment_ < file.direct_memory())
+		memory_alignment_ = file.direct_memory();
+	return no_error;
+}
+
+void Device::check_direct(char *why, size_t bytes)
 {
 	constexpr u32 page = 4096;
-	const char *reason;
-	UBD_TRY(file_.open_direct(request(FileRole::device), reason));
-	u32 block = file_.direct_block(), memory = file_.direct_memory();
-	if (!reason && is_cow_) {
-		const HostFile &base = cow_file_.backing();
-		UBD_TRY(cow_file_.backing().open_direct(request(FileRole::backing), reason));
-		block = base.direct_block() > block ? base.direct_block() : block;
-		memory = base.direct_memory() > memory ? base.direct_memory() : memory;
-		if (reason) {
-			ubd_k_snprintf(why, bytes, "backing file: %s", reason);
-			return no_error;
-		}
-	}
-	if (reason) {
-		ubd_k_snprintf(why, bytes, "%s", reason);
-		return no_error;
-	}
 	const u64 size = is_cow_ ? cow_file_.size().value : file_.size().value;
+	Cow &cow = cow_file_.cow();
 	// Bits are written by the page cache: no page may have bits and data.
-	if (is_cow_ && cow_file_.cow().data_offset.value % page)
+	if (is_cow_ && cow.data_offset.value % page)
 		ubd_k_snprintf(why, bytes,
-			       "its data begin at byte %llu, which is no multiple of %u, as in older COW files; "
-			       "ubd-cow convert makes a new one",
-			       cow_file_.cow().data_offset.value, page);
-	else if (settings_.block_size && settings_.block_size < block)
-		ubd_k_snprintf(why, bytes, "it would need blocks of %u bytes, and block_size=%u is asked for", block,
-			       settings_.block_size);
-	else if (size % block)
-		ubd_k_snprintf(why, bytes, "it would need blocks of %u bytes, and the device has %llu bytes", block,
-			       size);
-	else if (is_cow_ && block > UBD_SECTOR_SIZE && !cow_file_.cow().bitmap.set_in_groups(block / UBD_SECTOR_SIZE))
-		ubd_k_snprintf(why, bytes,
-			       "it would need blocks of %u bytes, and parts of such a block have been written", block);
-	if (why[0])
-		return no_error;
-	direct_block_ = block;
-	memory_alignment_ = memory;
-	cow_file_.cow().bitmap_file = buffered_file;
-	return no_error;
+			       "its data begin at byte %llu, which is no multiple of %u (ubd-cow convert makes a file "
+			       "that is right)",
+			       cow.data_offset.value, page);
+	else if (settings_.block_size && settings_.block_size < direct_block_)
+		ubd_k_snprintf(why, bytes, "that wants blocks of %u bytes there, and block_size=%u was asked for",
+			       direct_block_, settings_.block_size);
+	else if (size % direct_block_)
+		ubd_k_snprintf(why, bytes, "that wants blocks of %u bytes there, and the device has %llu bytes",
+			       direct_block_, size);
+	else if (is_cow_ && direct_block_ > UBD_SECTOR_SIZE &&
+		 !cow.bitmap.set_in_groups(direct_block_ / UBD_SECTOR_SIZE))
+		ubd_k_snprintf(why, bytes, "that wants blocks of %u bytes there, and of some only a part was written",
+			       direct_block_);
 }
 
 Error Device::check_block_size()

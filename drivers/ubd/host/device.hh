@@ -60,13 +60,16 @@ private:
 	Error open_over(const char *base, const char *base_shown);
 	Error open_unnamed(const sys::Fd &fd, const char *backing, const char *backing_shown);
 	Error open_direct();
-	Error try_direct(char *why, size_t bytes);
+	Error add_direct(const OpenRequest &r, HostFile &file, char *why, size_t bytes);
+	void check_direct(char *why, size_t bytes);
 	Error check_block_size();
 	Error open_engine();
 	void tell_relay();
 	void make_queue();
 	OpenRequest request(FileRole role) const;
 	CowRequest cow_request() const;
+
+	static constexpr u32 usual_alignment = 4; // of memory, bytes
 
 	ubd_kqueue *const k_;
 	const char *const disk_;
@@ -83,7 +86,7 @@ private:
 	u32 logical_block_ = UBD_SECTOR_SIZE; // bytes
 	// What O_DIRECT asks of all files together, bytes; 1: it is not used.
 	u32 direct_block_ = 1;
-	u32 memory_alignment_ = 4;
+	u32 memory_alignment_ = usual_alignment;
 	char path_[UBD_PATH_MAX];
 	char shown_[UBD_SHOWN_MAX]; // path for messages
 	char backing_[UBD_PATH_MAX]; // as on the command line

@@ -311,9 +311,9 @@ Error HostFile::open_direct(const OpenRequest &r, const char *&why)
 	if (direct_fd_.valid())
 		measure_direct();
 	if (!direct_fd_.valid() || !direct_block_)
-		why = "its file system has none";
+		why = "the host's file system has none";
 	else if (direct_block_ > most_alignment || direct_memory_ > most_alignment)
-		why = "it would need more than 4096 bytes of alignment";
+		why = "the host wants more than 4096 bytes of alignment for that";
 	if (why)
 		close_direct();
 	return no_error;
