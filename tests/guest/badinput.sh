@@ -85,7 +85,7 @@ test_options() {
 	guest one "ubd0=$good" "ubd1x=$good" "ubd1024=$good" ubd99999999999999999999999="$good" "ubd0x400=$good" ubd2= ubd3 \
 		"ubd4rrrrrrr=$good" ubd= ubd=foo ubd "ubd-1=$good" "ubdA=$good" "ubd5r,=$good" "ubd 6=$good" \
 		"ubd7=,back" "ubd8==" "ubd9=$good,,$(printf 's%.0s' $(seq 128))" "ubd0x=$good" "udb9=$good" \
-		"ubdaa=$good" "ubd08=$good" <<-EOF
+		"ubdaa=$good" "ubd08=$good" ubd=cache:fast ubd=cache: "ubd=cache=none" "ubd=cache:none,ubd30=$good" <<-EOF
 		load
 		$only_good
 	EOF
@@ -106,6 +106,10 @@ test_options() {
 	expect_once one 'option "ubd9=.*": the serial is too long; '
 	expect_once one 'option "udb9=.*typing error'
 	expect_once one 'option "ubdaa=.*": unknown flag; '
+	expect_once one 'option "ubd=cache:fast": unknown cache mode; the modes are writeback, none, writethrough, directsync, unsafe'
+	expect_once one 'option "ubd=cache:": unknown cache mode; '
+	expect_once one 'option "ubd=cache=none": only ubd=sync and ubd=cache:MODE are known without a device number'
+	expect_once one 'option "ubd=cache:none,ubd30=.*": unknown cache mode; '
 }
 
 # Longer than the kernel's command line can be: by device=, one for each load,

@@ -305,6 +305,9 @@ new_overlays() {
 	done
 }
 
+# How the disks are opened.
+cache=writeback
+
 # killed_guests ROUNDS SECONDS: guests that write streams of records, each killed
 # at any moment, so many or as long as that; each finds what the last one was
 # told, and writes on. Two processes write and flush (a, b), on another disk one
@@ -329,9 +332,10 @@ killed_guests() {
 		land=land
 		[ $((round / 2 % 2)) = 0 ] || land=try
 		guest_start_bare "r$round" "ubd0=$work/a.cow,$work/base.img" "ubd1=$work/l.cow,$work/landed.img" \
-			"ubd2=$work/raw.img" -- streams "$module" "write=/dev/ubda=0=$work/a" \
+			"ubd2=$work/raw.img" -- streams "$module:cache=$cache" "write=/dev/ubda=0=$work/a" \
 			"write=/dev/ubda=4=$work/b" "$land=/dev/ubdb=0=$work/l" "fua=/dev/ubdc=0=$work/f" end
 		streams_await "r$round" a b l f
+		expect_eq 'disks in that mode' "$(log_count "r$round" "ubd: ubd[abc]: .*, $cache, ")" 3
 		relay=$(relay_of "r$round")
 		sleep "0.$((RANDOM % 2))$((RANDOM % 10))$((RANDOM % 10))"
 		[ $land = land ] || kill -KILL "$relay"
@@ -368,7 +372,7 @@ killed() {
 		wait -n || fail 'a guest was killed, and something is wrong'
 	done
 	awk '{ if (FILENAME ~ /rounds$/) rounds += $1; else sum[substr($2, length($2) - 1, 1)] += $3 }
-		END { printf "%d guests killed, after %d flushed, %d FUA and %d landed records\n",
+		END { printf "%d guests killed (cache='$cache'), after %d flushed, %d FUA and %d landed records\n",
 			rounds, sum["a"] + sum["b"], sum["f"], sum["l"] }' lane*/found lane*/rounds >figures
 }
 
@@ -376,6 +380,14 @@ property[killed]=alone
 limit[killed]=$((300 + soak_seconds))
 test_killed() {
 	killed "${UBD_KILL_ROUNDS:-100}"
+}
+
+# The same by O_DIRECT.
+property[killed_direct]=alone
+limit[killed_direct]=$((300 + soak_seconds))
+test_killed_direct() {
+	cache=none
+	killed "$((${UBD_KILL_ROUNDS:-100} / 4))"
 }
 
 property[killed_long]='alone full'

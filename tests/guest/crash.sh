@@ -12,8 +12,9 @@ default_limit=$((120 + 2 * soak_seconds))
 expected_complaint='I/O error, dev|Buffer I/O error'
 replay=$top/build/crash/ubd-replay
 record_bytes=$((48 << 20))
-# Of the disk.
+# Of the disk, and of the driver.
 flags=
+parameters=
 
 # Tests run side by side, and share what is built.
 build_replay() {
@@ -28,14 +29,14 @@ record_storm() {
 	rm -f a.cow start.cow record journal ./*.img
 	image base.img 64M >/dev/null
 	guest "seed$1" "ubd0$flags=$work/a.cow,$work/base.img" <<-EOF
-		load
+		load $parameters
 		# Some sectors are there from the beginning.
 		"\$tool" storm /dev/ubda - /dev/null $(($1 + 1000)) 150 1
 		unload
 		$replay --plant $work/a.cow
 		cp --sparse=always $work/a.cow $work/start.cow
 		# Commits that nobody asked for, too.
-		load commit_ms=10
+		load commit_ms=10 $parameters
 		record=\$stats_dir/ubda/record
 		echo 'on $record_bytes' >\$record
 		refused cat \$record
@@ -122,6 +123,14 @@ test_host_through() {
 test_host_through_errors() {
 	flags=s
 	crash_hosts $((soak_seed + 400)) 1500 'write errno=28 chance=25; sync errno=5 after=200 times=1' FAILURES
+}
+
+# By O_DIRECT, with what is short and late there.
+test_host_direct() {
+	parameters=cache=none
+	crash_hosts $((soak_seed + 500)) 1500 'write short chance=10; sync errno=4 chance=20; any delay=10 chance=10'
+	expect_log "seed$((soak_seed + 500))" 'ubda: .*, none, io_uring'
+	bugs_are_found
 }
 
 run_tests "$@"

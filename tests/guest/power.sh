@@ -91,6 +91,12 @@ new_overlays() {
 	sync "$mnt"
 }
 
+# How the disks are opened, and what makes those of the streams durable that are
+# to be: an fdatasync (write), FUA, or that a write has ended (land).
+cache=writeback
+flushing=write
+fua=fua
+
 # power_fails_often ROUNDS SECONDS: so often, or as long as that.
 # Guests that write streams of records, until the power fails at any moment: the
 # next one finds all that was flushed, and nothing that was never written. On a
@@ -128,10 +134,11 @@ power_fails_often() {
 		fi
 		[ $((round % 2)) = 0 ] || new_overlays
 		guest_start_bare "r$round" "ubd0=$mnt/a.cow,$mnt/base.img" "ubd1=$mnt/raw.img" \
-			"ubd2=$mnt/u.cow,$mnt/other.img" -- streams "$module:commit_ms=30" \
-			"write=/dev/ubda=0=$work/a" "write=/dev/ubda=4=$work/b" "try=/dev/ubda=8=$work/t" \
-			"try=/dev/ubdc=0=$work/u" "write=/dev/ubdb=0=$work/w" "fua=/dev/ubdb=4=$work/f" end
+			"ubd2=$mnt/u.cow,$mnt/other.img" -- streams "$module:commit_ms=30:cache=$cache" \
+			"$flushing=/dev/ubda=0=$work/a" "$flushing=/dev/ubda=4=$work/b" "try=/dev/ubda=8=$work/t" \
+			"try=/dev/ubdc=0=$work/u" "$flushing=/dev/ubdb=0=$work/w" "$fua=/dev/ubdb=4=$work/f" end
 		streams_await "r$round" a b t u w f
+		expect_eq 'disks in that mode' "$(log_count "r$round" "ubd: ubd[abc]: .*, $cache, ")" 3
 		sleep "0.$((RANDOM % 2))$((RANDOM % 10))$((RANDOM % 10))"
 		power_fails "r$round" "$when"
 		streams_right "r$round"
@@ -139,13 +146,30 @@ power_fails_often() {
 	done
 	awk -v rounds=$((round - 1)) '/^power failed/ { lost += $6; all += $8 }
 		/^stream/ { sum[substr($2, length($2) - 1, 1)] += $3 }
-		END { printf "power failed %d times, after %d flushed and %d FUA records; %d of %d unsynced sectors lost\n",
+		END { printf "power failed %d times (cache='$cache'), after %d records by '$flushing' and %d by '$fua'; %d of %d unsynced sectors lost\n",
 			rounds, sum["a"] + sum["b"] + sum["w"], sum["f"], lost, all
 			exit !lost }' power.log found >figures || fail 'nothing was lost: this was no test'
 }
 
 limit[records]=$((240 + soak_seconds))
 test_records() {
+	power_fails_often "${UBD_KILL_ROUNDS:-16}" "$soak_seconds"
+}
+
+# By O_DIRECT: what has landed is nearly always on the disk, but not always, and
+# bits go another way.
+limit[records_direct]=$((240 + soak_seconds))
+test_records_direct() {
+	cache=none
+	power_fails_often "${UBD_KILL_ROUNDS:-16}" "$soak_seconds"
+}
+
+# Nobody flushes: what has ended is durable.
+limit[records_directsync]=$((240 + soak_seconds))
+test_records_directsync() {
+	cache=directsync
+	flushing=land
+	fua=land
 	power_fails_often "${UBD_KILL_ROUNDS:-16}" "$soak_seconds"
 }
 
