@@ -10,11 +10,17 @@
 //	dev=PATH	a file or block device
 //	engine=uring	or sync: plain calls, one thread for each place in flight
 //	direct=0	1: O_DIRECT
+//	memory=shared	buffers are pages of a file in a tmpfs, mapped shared, as the
+//			RAM of a UML guest is; private: of anonymous memory
+//	shift=0		where the disk's first byte is in the file
 //	op=commit	as a first write to a copy-on-write file and its flush:
 //			write, fdatasync, write of a bitmap block, fdatasync
+//	bitmap=0	where that bitmap begins
 //
 // op=zeroes is FALLOC_FL_ZERO_RANGE, op=discard a punched hole, a flush is
-// fdatasync. threads= and plug= mean nothing here.
+// fdatasync. threads= adds places in flight, no rings; plug= means nothing. The
+// result has, beside the module's, CPU time, context switches and host calls of
+// the load alone.
 //
 // Context: a program of the host's.
 
@@ -24,10 +30,12 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <climits>
 #include <cstdint>
@@ -52,12 +60,14 @@ enum class Op { read, write, discard, zeroes, flush, commit };
 struct Params {
 	std::string dev;
 	std::string engine = "uring";
+	std::string memory = "shared";
 	Op op = Op::read;
 	plan_order order = PLAN_RANDOM;
 	u64 bs = 4096, depth = 32, threads = 1;
 	u64 ms = 1000, ios = 0;
 	u64 offset = 0, length = 0;
 	u64 flush = 0, fua = 0, seed = 1, pages = 0, plug = 1, direct = 0;
+	u64 tag = 0, check = 0, shift = 0, bitmap = 0;
 };
 
 [[noreturn]] void die(const char *what, int err = 0)
@@ -74,6 +84,21 @@ u64 now_ns()
 	return t.tv_sec * 1000000000ull + t.tv_nsec;
 }
 
+// What this process, with all its threads, has used.
+struct Used {
+	u64 cpu_ns = 0, switches = 0;
+};
+
+Used used()
+{
+	timespec t;
+	rusage r;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	getrusage(RUSAGE_SELF, &r);
+	return { t.tv_sec * 1000000000ull + t.tv_nsec, static_cast<u64>(r.ru_nvcsw + r.ru_nivcsw) };
+}
+
 // The state of a load: the plan and the counts are shared by all in flight.
 struct Load {
 	Params p;
@@ -83,10 +108,11 @@ struct Load {
 	u64 deadline_ns = 0;
 	u64 first_ns = 0, last_ns = 0;
 	int error = 0;
+	u64 wrong = 0;
+	std::atomic<u64> calls = 0;
+	Used before, after;
 	std::unique_ptr<plan_histogram> ops = std::make_unique<plan_histogram>();
 	std::unique_ptr<plan_histogram> flushes = std::make_unique<plan_histogram>();
-	// Where the "bitmap" of op=commit is: a region of its own at the file's end.
-	u64 bitmap_offset = 0;
 };
 
 // One place in flight.
@@ -112,6 +138,8 @@ bool prepare(Load &l, Slot &s)
 	s.flushing = l.p.op == Op::flush;
 	if (!s.flushing && !plan_next(&l.pl, &s.offset))
 		return false;
+	if (!s.flushing && (l.p.op == Op::write || l.p.op == Op::commit))
+		plan_stamp(s.buffer, l.p.bs, s.offset, l.p.tag);
 	s.since_flush++;
 	l.left--;
 	return true;
@@ -125,9 +153,19 @@ void account(Load &l, const Slot &s, long result, u64 end_ns)
 		l.error = result;
 	else if (data && static_cast<u64>(result) != l.p.bs && !l.error)
 		l.error = -EIO;
+	if (l.p.check && !s.flushing && l.p.op == Op::read && result > 0)
+		l.wrong += plan_wrong(s.buffer, l.p.bs, s.offset);
 	if (end_ns > l.last_ns)
 		l.last_ns = end_ns;
 	plan_count(s.flushing ? l.flushes.get() : l.ops.get(), end_ns - s.begin_ns);
+}
+
+void start_clock(Load &l)
+{
+	l.before = used();
+	l.first_ns = now_ns();
+	if (l.p.ms)
+		l.deadline_ns = l.first_ns + l.p.ms * 1000000;
 }
 
 // --- io_uring ---------------------------------------------------------------
@@ -135,18 +173,19 @@ void account(Load &l, const Slot &s, long result, u64 end_ns)
 void put_sqe(Load &l, io_uring &ring, Slot &s, unsigned index)
 {
 	io_uring_sqe *sqe = io_uring_get_sqe(&ring);
+	u64 place = s.offset + l.p.shift;
 
 	if (s.flushing)
 		io_uring_prep_fsync(sqe, 0, IORING_FSYNC_DATASYNC);
 	else if (l.p.op == Op::read)
-		io_uring_prep_read(sqe, 0, s.buffer, l.p.bs, s.offset);
+		io_uring_prep_read(sqe, 0, s.buffer, l.p.bs, place);
 	else if (l.p.op == Op::write)
-		io_uring_prep_write(sqe, 0, s.buffer, l.p.bs, s.offset);
+		io_uring_prep_write(sqe, 0, s.buffer, l.p.bs, place);
 	else
 		io_uring_prep_fallocate(sqe, 0,
 					FALLOC_FL_KEEP_SIZE |
 						(l.p.op == Op::discard ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE),
-					s.offset, l.p.bs);
+					place, l.p.bs);
 	if (l.p.fua && !s.flushing)
 		sqe->rw_flags = RWF_DSYNC;
 	sqe->flags |= IOSQE_FIXED_FILE;
@@ -156,10 +195,11 @@ void put_sqe(Load &l, io_uring &ring, Slot &s, unsigned index)
 void init_ring(Load &l, io_uring &ring)
 {
 	unsigned flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
-	int err = io_uring_queue_init(l.p.depth, &ring, flags);
+	unsigned entries = l.p.depth * l.p.threads;
+	int err = io_uring_queue_init(entries, &ring, flags);
 
 	if (err == -EINVAL)
-		err = io_uring_queue_init(l.p.depth, &ring, 0);
+		err = io_uring_queue_init(entries, &ring, 0);
 	if (err)
 		die("no io_uring", -err);
 	err = io_uring_register_files(&ring, &l.fd, 1);
@@ -175,7 +215,7 @@ void run_uring(Load &l, std::vector<Slot> &slots)
 	unsigned in_flight = 0;
 
 	init_ring(l, ring);
-	l.first_ns = now_ns();
+	start_clock(l);
 	for (unsigned i = 0; i < slots.size(); i++) {
 		if (prepare(l, slots[i])) {
 			put_sqe(l, ring, slots[i], i);
@@ -184,6 +224,7 @@ void run_uring(Load &l, std::vector<Slot> &slots)
 	}
 	while (in_flight) {
 		int err = io_uring_submit_and_wait(&ring, 1);
+		l.calls++;
 		if (err < 0 && err != -EINTR && err != -EAGAIN)
 			die("io_uring_enter", -err);
 		unsigned n = io_uring_peek_batch_cqe(&ring, cqes.data(), cqes.size());
@@ -200,6 +241,7 @@ void run_uring(Load &l, std::vector<Slot> &slots)
 		}
 		io_uring_cq_advance(&ring, n);
 	}
+	l.after = used();
 	io_uring_queue_exit(&ring);
 }
 
@@ -207,27 +249,28 @@ void run_uring(Load &l, std::vector<Slot> &slots)
 
 long host_call(const Load &l, const Slot &s)
 {
+	u64 place = s.offset + l.p.shift;
 	long n;
 
 	if (s.flushing)
 		n = fdatasync(l.fd);
 	else if (l.p.op == Op::read)
-		n = pread(l.fd, s.buffer, l.p.bs, s.offset);
+		n = pread(l.fd, s.buffer, l.p.bs, place);
 	else if (l.p.op == Op::write || l.p.op == Op::commit) {
 		iovec v = { s.buffer, l.p.bs };
-		n = pwritev2(l.fd, &v, 1, s.offset, l.p.fua ? RWF_DSYNC : 0);
+		n = pwritev2(l.fd, &v, 1, place, l.p.fua ? RWF_DSYNC : 0);
 	} else
 		n = fallocate(l.fd,
 			      FALLOC_FL_KEEP_SIZE |
 				      (l.p.op == Op::discard ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE),
-			      s.offset, l.p.bs);
+			      place, l.p.bs);
 	return n < 0 ? -errno : n;
 }
 
 // What a commit does after the data: a block of the bitmap has 32768 bits.
 long commit_calls(const Load &l, const Slot &s)
 {
-	u64 block = l.bitmap_offset + s.offset / 512 / 32768 * 4096;
+	u64 block = l.p.bitmap + s.offset / 512 / 32768 * 4096;
 
 	if (fdatasync(l.fd) || pwrite(l.fd, s.buffer, 4096, block) != 4096 || fdatasync(l.fd))
 		return -errno;
@@ -241,8 +284,11 @@ void run_place(Load &l, Slot &s, std::mutex &lock)
 	while (prepare(l, s)) {
 		guard.unlock();
 		long n = host_call(l, s);
-		if (n >= 0 && l.p.op == Op::commit)
+		l.calls++;
+		if (n >= 0 && l.p.op == Op::commit) {
 			n = commit_calls(l, s);
+			l.calls += 3;
+		}
 		u64 end = now_ns();
 		guard.lock();
 		account(l, s, n, end);
@@ -254,12 +300,13 @@ void run_sync(Load &l, std::vector<Slot> &slots)
 	std::vector<std::thread> threads;
 	std::mutex lock;
 
-	l.first_ns = now_ns();
+	start_clock(l);
 	for (unsigned i = 1; i < slots.size(); i++)
 		threads.emplace_back([&, i] { run_place(l, slots[i], lock); });
 	run_place(l, slots[0], lock);
 	for (std::thread &t : threads)
 		t.join();
+	l.after = used();
 }
 
 // --- words ------------------------------------------------------------------
@@ -302,11 +349,12 @@ T choice(const char *word, const std::string &value, const std::pair<const char 
 void parse_word(Params &p, const char *word)
 {
 	const std::pair<const char *, u64 Params::*> numbers[] = {
-		{ "bs", &Params::bs },         { "depth", &Params::depth }, { "threads", &Params::threads },
-		{ "ms", &Params::ms },         { "ios", &Params::ios },     { "offset", &Params::offset },
-		{ "length", &Params::length }, { "flush", &Params::flush }, { "fua", &Params::fua },
-		{ "seed", &Params::seed },     { "pages", &Params::pages }, { "plug", &Params::plug },
-		{ "direct", &Params::direct },
+		{ "bs", &Params::bs },         { "depth", &Params::depth },   { "threads", &Params::threads },
+		{ "ms", &Params::ms },         { "ios", &Params::ios },       { "offset", &Params::offset },
+		{ "length", &Params::length }, { "flush", &Params::flush },   { "fua", &Params::fua },
+		{ "seed", &Params::seed },     { "pages", &Params::pages },   { "plug", &Params::plug },
+		{ "direct", &Params::direct }, { "tag", &Params::tag },       { "check", &Params::check },
+		{ "shift", &Params::shift },   { "bitmap", &Params::bitmap },
 	};
 	const char *equals = std::strchr(word, '=');
 	std::string name(word, equals ? equals - word : std::strlen(word));
@@ -316,6 +364,8 @@ void parse_word(Params &p, const char *word)
 		p.dev = value;
 	else if (name == "engine")
 		p.engine = value;
+	else if (name == "memory")
+		p.memory = value;
 	else if (name == "op")
 		p.op = choice<Op>(word, value,
 				  { { "read", Op::read },
@@ -343,15 +393,13 @@ void open_file(Load &l)
 	size = st.st_size;
 	if (S_ISBLK(st.st_mode) && ioctl(l.fd, BLKGETSIZE64, &size))
 		die(l.p.dev.c_str(), errno);
-	if (l.p.op == Op::commit) {
-		u64 bitmap = (size / 512 / 8 + 4095) / 4096 * 4096;
-
-		size = (size - bitmap) / 4096 * 4096;
-		l.bitmap_offset = size;
-	}
+	if (l.p.shift > size)
+		die("shift= is behind the file's end");
+	size -= l.p.shift;
 	if (!l.p.length && l.p.offset < size)
 		l.p.length = size - l.p.offset;
-	if (!l.p.bs || !l.p.depth || l.p.length < l.p.bs || l.p.offset > size || l.p.length > size - l.p.offset)
+	if (!l.p.bs || !l.p.depth || !l.p.threads || l.p.length < l.p.bs || l.p.offset > size ||
+	    l.p.length > size - l.p.offset)
 		die("the region is not in the file");
 	if (!l.p.ms && !l.p.ios && l.p.order != PLAN_ONCE)
 		die("it would never end");
@@ -359,15 +407,28 @@ void open_file(Load &l)
 		die("op=commit needs engine=sync");
 }
 
-// Pages of a guest are spread over its memory; these are, at least, one by one.
-char *buffer(u64 bytes, unsigned fill)
+// One place's buffer after the other. Shared, they are pages of tmpfs, as UML makes
+// its RAM: small ones, unless the host gives huge ones to such files.
+char *make_buffers(const Params &p, u64 bytes)
 {
-	void *p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	bool shared = p.memory == "shared";
+	int fd = -1;
+	void *mapped;
 
-	if (p == MAP_FAILED)
+	if (!shared && p.memory != "private")
+		die("memory= is shared or private");
+	if (shared) {
+		fd = open("/dev/shm", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+		if (fd < 0)
+			fd = memfd_create("loop", MFD_CLOEXEC);
+		if (fd < 0 || ftruncate(fd, bytes))
+			die("no shared memory", errno);
+	}
+	mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS, fd, 0);
+	if (mapped == MAP_FAILED)
 		die("no memory", errno);
-	std::memset(p, 0xa5 ^ fill, bytes);
-	return static_cast<char *>(p);
+	std::memset(mapped, 0xa5, bytes);
+	return static_cast<char *>(mapped);
 }
 
 void show_histogram(const char *name, const plan_histogram &h)
@@ -393,7 +454,8 @@ void show(const Load &l)
 		    l.p.op == Op::flush ? 0 : l.ops->count * l.p.bs, l.error);
 	show_histogram("ops", *l.ops);
 	show_histogram("flushes", *l.flushes);
-	std::printf("}\n");
+	std::printf(",\"wrong\":%llu,\"cpu_ns\":%llu,\"switches\":%llu,\"calls\":%llu}\n", l.wrong,
+		    l.after.cpu_ns - l.before.cpu_ns, l.after.switches - l.before.switches, l.calls.load());
 }
 
 } // namespace
@@ -407,11 +469,11 @@ int main(int argc, char **argv)
 	open_file(l);
 	plan_init(&l.pl, l.p.order, l.p.offset, l.p.length / l.p.bs, l.p.bs, l.p.seed);
 	l.left = l.p.ios ? l.p.ios : ULLONG_MAX;
-	std::vector<Slot> slots(l.p.depth);
+	std::vector<Slot> slots(l.p.depth * l.p.threads);
+	u64 each = (l.p.bs + 4095) / 4096 * 4096;
+	char *buffers = make_buffers(l.p, each * slots.size());
 	for (unsigned i = 0; i < slots.size(); i++)
-		slots[i].buffer = buffer(l.p.bs < 4096 ? 4096 : l.p.bs, i);
-	if (l.p.ms)
-		l.deadline_ns = now_ns() + l.p.ms * 1000000;
+		slots[i].buffer = buffers + i * each;
 	if (l.p.engine == "uring")
 		run_uring(l, slots);
 	else if (l.p.engine == "sync")

@@ -89,6 +89,43 @@ static inline int plan_next(struct plan *p, plan_u64 *offset)
 }
 
 /*
+ * What is on a disk: each 4096 bytes begin with the place where they belong, in
+ * bytes, and in the highest byte a tag of who wrote them. So a read can tell that
+ * it got what it asked for, and the host's file afterwards that it was written.
+ */
+#define PLAN_STAMP_BYTES 4096
+#define PLAN_STAMP_TAG 56
+/* Of a large read this much lies between two stamps that are looked at. */
+#define PLAN_CHECK_BYTES 65536
+
+/* From the first stamp's place in a piece of a buffer that belongs at `offset`. */
+static inline plan_u64 plan_first_stamp(plan_u64 offset)
+{
+	return -offset & (PLAN_STAMP_BYTES - 1);
+}
+
+static inline void plan_stamp(void *piece, plan_u64 bytes, plan_u64 offset, plan_u64 tag)
+{
+	plan_u64 at;
+
+	for (at = plan_first_stamp(offset); at + sizeof(plan_u64) <= bytes; at += PLAN_STAMP_BYTES)
+		*(plan_u64 *)((char *)piece + at) = (offset + at) | tag << PLAN_STAMP_TAG;
+}
+
+/* How many of the stamps that are looked at are not those of this place. */
+static inline plan_u64 plan_wrong(const void *piece, plan_u64 bytes, plan_u64 offset)
+{
+	plan_u64 at, wrong = 0;
+
+	for (at = plan_first_stamp(offset); at + sizeof(plan_u64) <= bytes; at += PLAN_CHECK_BYTES) {
+		plan_u64 found = *(const plan_u64 *)((const char *)piece + at);
+
+		wrong += (found ^ (offset + at)) << (64 - PLAN_STAMP_TAG) != 0;
+	}
+	return wrong;
+}
+
+/*
  * Latencies in nanoseconds: 16 buckets for each power of two, so a value is
  * known to 6 %.
  */

@@ -23,8 +23,11 @@
  *	seed=1		of the random order
  *	pages=0		order of the pages of a buffer: 2^N lie side by side
  *	plug=1		0: each bio is submitted by itself
+ *	tag=0		of what is written: at most 255
+ *	check=0		1: reads are compared with the stamps of plan.h, some of them
+ *			where requests are large; "wrong" is how many were others
  *
- * What is written is a pattern. Nothing is verified.
+ * What is written is a pattern with these stamps.
  *
  * Context: process, may sleep, but for slot_end_io().
  */
@@ -57,6 +60,7 @@ struct load_params {
 	u64 ms, ios;
 	u64 offset, length;
 	u64 flush, fua, seed, pages, plug;
+	u64 tag, check;
 };
 
 struct load;
@@ -74,6 +78,7 @@ struct worker {
 	struct llist_head done;
 	wait_queue_head_t wait;
 	blk_status_t error;
+	u64 wrong; /* stamps that were others */
 	u64 first_ns, last_ns;
 	struct plan_histogram ops, flushes;
 };
@@ -84,6 +89,7 @@ struct slot {
 	struct llist_node node;
 	struct page **pages;
 	struct bio_vec *vecs;
+	u64 offset; /* in bytes, on the device */
 	u64 begin_ns, end_ns;
 	u64 since_flush;
 	blk_status_t status;
@@ -139,6 +145,7 @@ static void prepare_op(struct slot *s, u64 offset)
 		opf |= REQ_SYNC | REQ_IDLE | (p->fua ? REQ_FUA : 0);
 	bio_reset(&s->bio, l->bdev, opf);
 	s->bio.bi_iter.bi_sector = offset >> SECTOR_SHIFT;
+	s->offset = offset;
 	s->flushing = false;
 	s->since_flush++;
 	if (!has_data(p)) {
@@ -148,6 +155,8 @@ static void prepare_op(struct slot *s, u64 offset)
 	for (i = 0, bytes = p->bs; bytes; i++) {
 		unsigned int n = min(bytes, piece);
 
+		if (p->op == REQ_OP_WRITE)
+			plan_stamp(page_address(s->pages[i]), n, offset + p->bs - bytes, p->tag);
 		__bio_add_page(&s->bio, s->pages[i], n, 0);
 		bytes -= n;
 	}
@@ -187,11 +196,26 @@ static void begin(struct slot *s)
 	submit_bio(&s->bio);
 }
 
+/* Stamps of what was read that belong elsewhere. */
+static u64 wrong_stamps(const struct slot *s)
+{
+	const struct load_params *p = &s->worker->load->params;
+	u64 piece = PAGE_SIZE << p->pages;
+	u64 step = max_t(u64, piece, PLAN_CHECK_BYTES);
+	u64 at, wrong = 0;
+
+	for (at = 0; at < p->bs; at += step)
+		wrong += plan_wrong(page_address(s->pages[at / piece]), min(piece, p->bs - at), s->offset + at);
+	return wrong;
+}
+
 static void account(struct slot *s)
 {
 	struct worker *w = s->worker;
 
 	w->in_flight--;
+	if (w->load->params.check && !s->status && bio_op(&s->bio) == REQ_OP_READ)
+		w->wrong += wrong_stamps(s);
 	if (s->status && !w->error)
 		w->error = s->status;
 	w->last_ns = max(w->last_ns, s->end_ns);
@@ -388,6 +412,7 @@ static int make_result(struct load *l)
 		plan_merge(&w->flushes, &l->workers[i].flushes);
 		w->first_ns = min(w->first_ns, l->workers[i].first_ns);
 		w->last_ns = max(w->last_ns, l->workers[i].last_ns);
+		w->wrong += l->workers[i].wrong;
 		if (!w->error)
 			w->error = l->workers[i].error;
 	}
@@ -396,7 +421,7 @@ static int make_result(struct load *l)
 		      blk_status_to_errno(w->error));
 	n += show_histogram(to + n, RESULT_BYTES - n, "ops", &w->ops);
 	n += show_histogram(to + n, RESULT_BYTES - n, "flushes", &w->flushes);
-	scnprintf(to + n, RESULT_BYTES - n, "}\n");
+	scnprintf(to + n, RESULT_BYTES - n, ",\"wrong\":%llu}\n", w->wrong);
 	kvfree(l->result);
 	l->result = to;
 	return 0;
@@ -452,6 +477,7 @@ static int parse_word(struct load_params *p, const char *name, char *value)
 		{ "bs", &p->bs },   { "depth", &p->depth },   { "threads", &p->threads }, { "ms", &p->ms },
 		{ "ios", &p->ios }, { "offset", &p->offset }, { "length", &p->length },   { "flush", &p->flush },
 		{ "fua", &p->fua }, { "seed", &p->seed },     { "pages", &p->pages },     { "plug", &p->plug },
+		{ "tag", &p->tag }, { "check", &p->check },
 	};
 	int i;
 
@@ -516,6 +542,8 @@ static int check_params(struct load *l)
 		why = "the region is not on the device, or smaller than what threads need";
 	else if (p->pages > MAX_PAGE_ORDER)
 		why = "no pages of that order";
+	else if (p->tag > 255)
+		why = "tag= is one byte";
 	else if (has_data(p) && DIV_ROUND_UP(p->bs, PAGE_SIZE << p->pages) > BIO_MAX_VECS)
 		why = "bs is more than a bio can hold; give pages=";
 	else if (!has_data(p) && p->bs > UINT_MAX)
@@ -637,6 +665,8 @@ static const struct file_operations load_fops = {
 	.open = load_open,
 	.read = load_read,
 	.write = load_write,
+	/* A shell reads what it cannot seek in byte by byte. */
+	.llseek = default_llseek,
 	.release = load_release,
 };
 
