@@ -173,7 +173,7 @@ soak: | setup
 
 # --- measuring ----------------------------------------------------------------
 
-bench-tools: modules-compare tools
+bench-tools: modules-compare tools $(B)/init $(B)/busybox.img
 	@$(MAKE) -s -C tests/bench KDIR=$(UBD_CACHE)/compare
 
 # FULL=1: the long form. BENCH: more words for tests/bench/run.py.

@@ -15,8 +15,8 @@ import rows
 from guests import GuestError
 
 NAMES = ("ours", "tree", "virtio")
-QUICK = ("randread-4k-1-warm/raw", "randread-4k-32-warm/raw", "randwrite-4k-32/raw", "seqread-1024k/raw",
-         "flush-1/raw")
+QUICK = ("randread-4k-1-warm/raw", "randread-4k-32-warm/raw", "randread-4k-32-warm/cow", "randwrite-4k-1/raw",
+         "randwrite-4k-32/raw", "seqread-1024k/raw", "flush-1/raw")
 FULL = ("randread-4k-1-warm/raw", "randread-4k-32-warm/raw", "randread-4k-32-warm/cow", "randwrite-4k-1/raw",
         "randwrite-4k-32/raw", "seqread-1024k/raw", "seqwrite-1024k/raw", "flush-1/raw", "discard-64k/raw")
 
@@ -75,7 +75,7 @@ def measure(bench, row, competitor, device):
     bench.settle(row, competitor)
     for n in lengths(row):
         line = competitor.line(row, device, 0) + f" ios={n}"
-        if row.fixed:
+        if row.op == "discard":
             line += " order=random"
         counts.append(count(bench, competitor, re.sub(r" ms=\d+", " ms=0", line)))
     short, long = lengths(row)

@@ -11,7 +11,8 @@
 #	virtio	virtio_uml with qemu-storage-daemon, aio=io_uring
 #	null	null_blk with memory_backed=1: what the guest itself can do
 #	null0	null_blk that moves no data
-#	host	the host itself, without a guest
+#	host	the host itself, without a guest: one thread
+#	host-threads	the same with a thread for each operation in flight
 #
 # device(row) is where a row's load runs: None when there is no such thing.
 
@@ -19,13 +20,14 @@ import json
 import os
 import subprocess
 
-from disks import SMALL_DISKS
+from disks import BLOCK, SMALL_DISKS
 from guests import Daemon, Guest, GuestError, Usage, host_busy_ns, memory_of
 
-NULL_MIB = 96
+# As much as the region that is read on the other disks.
+NULL_MIB = 128
 
 TITLES = {"ours": "ours", "tree": "in-tree", "tree-s": "in-tree, `s`", "virtio": "virtio_uml",
-          "null": "null_blk, memory", "null0": "null_blk, empty", "host": "host"}
+          "null": "null_blk, memory", "null0": "null_blk, empty", "host": "host", "host-threads": "host, threads"}
 
 
 class Competitor:
@@ -35,8 +37,8 @@ class Competitor:
         self.guest = None
         # Why it cannot run here.
         self.absent = None
-        # Why it has no rows of a sort, by what device() was asked for.
-        self.reasons = {}
+
+    guest_memory = "320M"
 
     def words(self):
         return []
@@ -47,14 +49,32 @@ class Competitor:
     def after_boot(self):
         """In the guest, with the load module in."""
 
-    def files(self):
-        """Host files that it writes, for sync and the page cache."""
-        return [self.bench.disks.raw]
+    def files(self, row):
+        """Host files of the row's disk, what is written first; a backing file last."""
+        d = self.bench.disks
+        return [d.raw] if row.kind == "raw" else [self.cow, d.base]
+
+    def ranges(self, row):
+        """Where on the host the row's data is, for the page cache."""
+        d = self.bench.disks
+        if row.devices == 1:
+            return d.ranges(row.kind, self.files(row), row.region)
+        paths = d.small if row.kind == "raw" else self.small_cows()
+        return [(path, 0, os.path.getsize(path)) for path in paths]
+
+    def small_cows(self):
+        d = self.bench.disks
+        return [path for i in range(SMALL_DISKS) for path in (d.small_cow(i), d.small_base(i))]
+
+    def can_direct(self):
+        """Else O_DIRECT rows are done with a page cache that is cold."""
+        return True
 
     def start(self):
         try:
             self.prepare()
-            self.guest = Guest(self.name, self.bench.kernel, self.words(), self.bench.disks.work)
+            self.guest = Guest(self.name, self.bench.kernel, self.words(), self.bench.disks.work,
+                               self.guest_memory)
             self.guest.start()
             self.guest.run(f"insmod {self.bench.load_module}")
             self.after_boot()
@@ -73,15 +93,36 @@ class Competitor:
         return self.guest.pids()
 
     def region(self, row):
-        return self.bench.disks.regions.at[row.region]
+        d = self.bench.disks
+        offset, length = (d.regions if row.devices == 1 else d.small_regions).at[row.region]
+        if row.turns_have_parts:
+            # Each turn of a repetition has its own part.
+            parts = self.bench.options.turns * row.again
+            # Whole blocks of the load, in whole clusters of a qcow2 file.
+            part = length // parts // 65536 * 65536
+            return offset + self.bench.turn % parts * part, part
+        return offset, length
+
+    def load_words(self, row, ms):
+        """Of the row, for load/ and host/ alike."""
+        words = dict(row.words)
+        words["offset"], words["length"] = self.region(row)
+        words["ms"] = ms
+        if row.one_pass:
+            words["ios"] = words["length"] // words["bs"]
+        # The same blocks in the same order for all in a turn.
+        words["seed"] = self.bench.turn + 1
+        if row.op == "read":
+            words["check"] = int(self.has_data)
+        elif row.op == "write":
+            words["tag"] = self.bench.next_tag()
+        return words
+
+    # Reads get what was written.
+    has_data = True
 
     def line(self, row, device, ms):
-        words = dict(row.words)
-        if row.region != "small":
-            words["offset"], words["length"] = self.region(row)
-        words["ms"] = 10000 if row.fixed else ms
-        words["seed"] = self.bench.repetition + 1
-        text = " ".join(f"{k}={v}" for k, v in words.items())
+        text = " ".join(f"{k}={v}" for k, v in self.load_words(row, ms).items())
         if row.devices > 1:
             return f"several {','.join(device)} {text}"
         return f"one dev={device} {text}"
@@ -91,79 +132,83 @@ class Competitor:
         text = self.guest.run(self.line(row, device, ms), patience=40)
         usage = Usage(self.pids()).since(before)
         busy = host_busy_ns() - busy
-        return summary(text, usage, busy)
+        return summary(text, usage, busy) | {"written": self.written(row)}
+
+    def written(self, row):
+        """(how many 4 KiB of the region have the last load's tag, how many there are),
+        or None where that cannot be seen from the host"""
+        d = self.bench.disks
+        path = self.files(row)[0]
+        if row.op != "write" or path.endswith(".qcow2"):
+            return None
+        offset, length = self.region(row)
+        shift = 0 if row.kind == "raw" else d.cow_shift
+        return d.tagged(path, offset + shift, length, self.bench.tag), length // BLOCK
 
 
 class Ours(Competitor):
-    def prepare(self):
-        self.cow = self.bench.disks.copy_cow("ours")
+    # A parameter of the module, for all disks.
+    mode = ""
 
-    def files(self):
-        return [self.bench.disks.raw, self.cow]
+    def prepare(self):
+        if self.mode and not self.bench.module_has("cache"):
+            raise GuestError("the module has no parameter cache=")
+        self.cow = self.bench.disks.copy_cow(self.name)
 
     def after_boot(self):
         d = self.bench.disks
         # No lock on the raw file (c): other guests have it, too, and do nothing meanwhile.
         devices = [f"0c={d.raw}", f"1={self.cow},{d.base}"]
         devices += [f"{2 + i}c={path}" for i, path in enumerate(d.small)]
-        self.guest.run(f"insmod {self.bench.module} " + " ".join(f"device={x}" for x in devices))
+        devices += [f"{2 + SMALL_DISKS + i}c={d.small_cow(i)},{d.small_base(i)}" for i in range(SMALL_DISKS)]
+        self.guest.run(f"insmod {self.bench.module} {self.mode} " + " ".join(f"device={x}" for x in devices))
 
     def device(self, row):
-        if row.cache == "direct":
-            return None
-        if row.devices > 1:
-            return ["/dev/aubd" + "cdefghij"[i] for i in range(SMALL_DISKS)]
-        return "/dev/aubda" if row.kind == "raw" else "/dev/aubdb"
+        return None if row.cache == "direct" else disk_names("/dev/aubd", row)
 
 
 class OursDirect(Ours):
     """The same with O_DIRECT on the host's file."""
 
-    def prepare(self):
-        if not self.bench.module_has("cache"):
-            raise GuestError("the module has no parameter cache=, so no O_DIRECT")
-        self.cow = self.bench.disks.copy_cow("ours-direct")
-
-    def after_boot(self):
-        d = self.bench.disks
-        self.guest.run(f"insmod {self.bench.module} cache=none device=0c={d.raw} device=1={self.cow},{d.base}")
+    mode = "cache=none"
 
     def device(self, row):
-        if row.cache != "direct":
-            return None
-        return "/dev/aubda" if row.kind == "raw" else "/dev/aubdb"
+        return disk_names("/dev/aubd", row) if row.cache == "direct" else None
+
+
+def disk_names(prefix, row):
+    """One disk, or several: raw, COW, four raw ones, four COW ones."""
+    if row.devices == 1:
+        return prefix + ("a" if row.kind == "raw" else "b")
+    first = 2 if row.kind == "raw" else 2 + SMALL_DISKS
+    return [prefix + "abcdefghij"[first + i] for i in range(SMALL_DISKS)]
 
 
 class Tree(Competitor):
-    def prepare(self):
-        self.cow = self.bench.disks.copy_cow("tree")
+    # A flag of its disks: writes that are durable.
+    sync = ""
 
-    def files(self):
-        return [self.bench.disks.raw, self.cow]
+    def prepare(self):
+        self.cow = self.bench.disks.copy_cow(self.name)
 
     def words(self):
         d = self.bench.disks
-        return [f"ubd0c={d.raw}", f"ubd1={self.cow},{d.base}",
-                *(f"ubd{2 + i}c={path}" for i, path in enumerate(d.small))]
+        words = [f"ubd0c{self.sync}={d.raw}", f"ubd1{self.sync}={self.cow},{d.base}"]
+        words += [f"ubd{2 + i}c={path}" for i, path in enumerate(d.small)]
+        return words + [f"ubd{2 + SMALL_DISKS + i}c={d.small_cow(i)},{d.small_base(i)}" for i in range(SMALL_DISKS)]
+
+    def can_direct(self):
+        return False
 
     def device(self, row):
-        if row.cache == "direct":
-            return None
-        if row.devices > 1:
-            return ["/dev/ubd" + "cdefghij"[i] for i in range(SMALL_DISKS)]
-        return "/dev/ubda" if row.kind == "raw" else "/dev/ubdb"
+        return disk_names("/dev/ubd", row)
 
 
 class TreeSync(Tree):
-    def prepare(self):
-        self.cow = self.bench.disks.copy_cow("tree-s")
-
-    def words(self):
-        d = self.bench.disks
-        return [f"ubd0cs={d.raw}", f"ubd1s={self.cow},{d.base}"]
+    sync = "s"
 
     def device(self, row):
-        return super().device(row) if "flush" in row.words else None
+        return super().device(row) if row.durable_beside else None
 
 
 class Virtio(Competitor):
@@ -171,25 +216,34 @@ class Virtio(Competitor):
 
     def prepare(self):
         d = self.bench.disks
-        options = "file.driver=file,file.aio=io_uring,file.locking=off"
-        exports = [("raw", f"driver=raw,{options},cache.direct=off,discard=unmap,file.discard=unmap,"
-                           f"file.filename={d.raw}"),
-                   ("direct", f"driver=raw,{options},cache.direct=on,discard=unmap,file.discard=unmap,"
-                              f"file.filename={d.raw}")]
-        exports += [(f"small{i}", f"driver=raw,{options},file.filename={path}") for i, path in enumerate(d.small)]
-        self.qcow = None
-        if d.no_qcow:
-            self.reasons["cow"] = d.no_qcow
-        else:
-            self.qcow = d.copy_cow("virtio", "qcow2")
-            exports.append(("cow", f"driver=qcow2,{options},discard=unmap,backing.driver=raw,"
-                                   f"backing.file.driver=file,backing.file.locking=off,"
-                                   f"backing.file.filename={d.base},file.filename={self.qcow}"))
-        self.names = [name for name, _ in exports]
-        self.daemon = Daemon(d.work, exports)
+        common = "file.driver=file,file.aio=io_uring,file.locking=off,discard=unmap,file.discard=unmap"
 
-    def files(self):
-        return [self.bench.disks.raw] + ([self.qcow] if self.qcow else [])
+        def raw(path, direct="off"):
+            return f"driver=raw,{common},cache.direct={direct},file.filename={path}"
+
+        def qcow2(path, base, direct="off"):
+            return (f"driver=qcow2,{common},cache.direct={direct},backing.driver=raw,backing.cache.direct={direct},"
+                    f"backing.file.driver=file,backing.file.aio=io_uring,backing.file.locking=off,"
+                    f"backing.file.filename={base},file.filename={path}")
+
+        exports = [("raw", raw(d.raw)), ("raw direct", raw(d.raw, "on"))]
+        exports += [(f"raw {i}", raw(path)) for i, path in enumerate(d.small)]
+        self.qcow = d.copy_qcow2("virtio").path
+        self.qcow_direct = d.copy_qcow2("virtio-direct").path
+        exports += [("cow", qcow2(self.qcow, d.base)), ("cow direct", qcow2(self.qcow_direct, d.base, "on"))]
+        exports += [(f"cow {i}", qcow2(d.small_cow(i, "qcow2"), d.small_base(i))) for i in range(SMALL_DISKS)]
+        self.names = [name for name, _ in exports]
+        self.daemon = Daemon(d.work, [(name.replace(" ", "-"), options) for name, options in exports])
+
+    def files(self, row):
+        d = self.bench.disks
+        if row.kind == "raw":
+            return [d.raw]
+        return [self.qcow_direct if row.cache == "direct" else self.qcow, d.base]
+
+    def small_cows(self):
+        d = self.bench.disks
+        return [path for i in range(SMALL_DISKS) for path in (d.small_cow(i, "qcow2"), d.small_base(i))]
 
     def words(self):
         return self.daemon.words
@@ -203,13 +257,13 @@ class Virtio(Competitor):
                 raise GuestError("more disks than exports: " + name)
 
     def device(self, row):
-        def disk(name):
-            return "/dev/vd" + chr(ord("a") + self.names.index(name)) if name in self.names else None
+        kind = "raw" if row.kind == "raw" else "cow"
         if row.devices > 1:
-            return [disk(f"small{i}") for i in range(SMALL_DISKS)]
-        if row.cache == "direct":
-            return disk("direct") if row.kind == "raw" else None
-        return disk("raw" if row.kind == "raw" else "cow")
+            names = [f"{kind} {i}" for i in range(SMALL_DISKS)]
+        else:
+            names = [kind + (" direct" if row.cache == "direct" else "")]
+        disks = ["/dev/vd" + chr(ord("a") + self.names.index(name)) for name in names]
+        return disks if row.devices > 1 else disks[0]
 
     def pids(self):
         return self.guest.pids() + self.daemon.pids()
@@ -228,8 +282,14 @@ class Null(Competitor):
         if not self.bench.null_module:
             raise GuestError("the guest's kernel has no null_blk module")
 
-    def files(self):
+    def files(self, row):
         return []
+
+    def ranges(self, row):
+        return []
+
+    def written(self, row):
+        return None
 
     def after_boot(self):
         self.guest.run(f"""insmod {self.bench.null_module} nr_devices=0 &&
@@ -238,28 +298,30 @@ class Null(Competitor):
             echo 1 >power; cd /; [ -b /dev/nullb0 ]""".replace("\n", " "))
         if self.backed:
             # So that reads find pages.
-            self.guest.run(f"one dev=/dev/nullb0 op=write order=once bs=64k depth=4 ms=0 length={NULL_MIB}m")
+            self.guest.run(f"one dev=/dev/nullb0 op=write order=seq bs=64k depth=4 ms=0 ios={NULL_MIB << 4}")
 
     def region(self, row):
-        return 0, NULL_MIB << 20
+        return 0, min(NULL_MIB << 20, self.bench.disks.regions.at[row.region][1])
 
     def device(self, row):
-        ours = row.kind == "raw" and row.cache == "warm" and row.devices == 1 and row.words["op"] != "discard"
+        ours = row.kind == "raw" and row.cache == "warm" and row.devices == 1 and row.op != "discard"
         return "/dev/nullb0" if ours else None
 
 
 class NullEmpty(Null):
     backed = 0
+    has_data = False
 
     def device(self, row):
-        return super().device(row) if row.words["op"] == "read" else None
+        return super().device(row) if row.op == "read" else None
 
 
 class Host(Competitor):
-    """host/loop on the raw file; of several ways to do a row the fastest counts."""
+    """host/loop on the same raw file; writes of the kind cow go to a COW file of its own,
+    to the same places. Of several ways to do a row the faster counts."""
 
     def start(self):
-        pass
+        self.cow = self.bench.disks.copy_cow("host")
 
     def stop(self):
         pass
@@ -267,42 +329,49 @@ class Host(Competitor):
     def pids(self):
         return [os.getpid()]
 
-    def files(self):
-        return [self.bench.disks.raw]
+    def ways(self, row):
+        return row.host
 
     def device(self, row):
-        if not row.host:
+        if not self.ways(row):
             return None
-        return self.bench.disks.small if row.devices > 1 else self.bench.disks.raw
+        return self.bench.disks.small if row.devices > 1 else self.files(row)[0]
 
     def measure(self, row, device, ms):
         results = []
-        for way in row.host:
-            self.bench.settle(row, self)
+        for i, way in enumerate(self.ways(row)):
+            if i:
+                self.bench.settle(row, self)
             results.append(self._measure(row, device, ms, way))
         return max(results, key=lambda r: r["per_second"])
 
     def _measure(self, row, device, ms, way):
-        words = dict(row.words)
-        if row.region != "small":
-            words["offset"], words["length"] = self.region(row)
-        words["ms"] = 10000 if row.fixed else ms
-        words["seed"] = self.bench.repetition + 1
-        words["direct"] = int(row.cache == "direct")
+        d = self.bench.disks
+        words = {**self.load_words(row, ms), "memory": "shared", "direct": int(row.cache == "direct")}
+        if row.kind != "raw":
+            words["shift"], words["bitmap"] = d.cow_shift, 8192
         words.update(way)
         text = [f"{k}={v}" for k, v in words.items()]
-        busy, cpu = host_busy_ns(), os.times()
+        busy = host_busy_ns()
         paths = device if row.devices > 1 else [device]
-        children = [subprocess.Popen([self.bench.loop, "dev=" + path, *text], stdout=subprocess.PIPE, text=True)
-                    for path in paths]
-        output = ["result " + child.communicate()[0] for child in children]
+        children = [subprocess.Popen([self.bench.loop, "dev=" + path, *text], stdout=subprocess.PIPE,
+                                     stderr=subprocess.PIPE, text=True) for path in paths]
+        done = [child.communicate() for child in children]
         if any(child.returncode for child in children):
-            raise GuestError(f"host: loop {' '.join(text)}: status {children[0].returncode}: {output}")
-        now = os.times()
-        cpu_ns = int((now.children_user + now.children_system - cpu.children_user - cpu.children_system) * 1e9)
-        result = summary("\n".join(output), {"cpu_ns": cpu_ns}, host_busy_ns() - busy)
-        result["way"] = words["engine"]
-        return result
+            raise GuestError(f"host: loop {' '.join(text)}: {done}")
+        output = "\n".join("result " + out for out, _ in done)
+        result = summary(output, None, host_busy_ns() - busy)
+        return result | {"way": words["engine"], "written": self.written(row)}
+
+
+class HostThreads(Host):
+    """The same by plain calls of a thread for each operation in flight."""
+
+    def start(self):
+        self.cow = self.bench.disks.path("host.cow")
+
+    def ways(self, row):
+        return [{"engine": "sync"}] if row.threads_matter else []
 
 
 def merge(results):
@@ -312,6 +381,9 @@ def merge(results):
         first["ns"] = max(first["ns"], other["ns"])
         first["bytes"] += other["bytes"]
         first["error"] = first["error"] or other["error"]
+        for name in ("wrong", "cpu_ns", "switches", "calls"):
+            if name in first:
+                first[name] += other[name]
         for part in ("ops", "flushes"):
             a, b = first[part], other[part]
             a["count"] += b["count"]
@@ -338,14 +410,19 @@ def summary(text, usage, busy_ns):
     r = merge(results)
     if r["error"]:
         raise GuestError(f"the load failed: error {r['error']}")
+    if usage is None:
+        # The host's loop knows by itself.
+        usage = {"cpu_ns": r["cpu_ns"], "switches": r["switches"]}
     n = max(r["ops"]["count"], 1)
     seconds = max(r["ns"], 1) / 1e9
     out = {"count": r["ops"]["count"], "seconds": seconds, "per_second": n / seconds,
            "mb_per_second": r["bytes"] / seconds / 1e6, "latency": r["ops"], "flush_latency": r["flushes"],
-           "cpu_us": usage["cpu_ns"] / n / 1e3,
+           "wrong": r["wrong"], "cpu_us": usage["cpu_ns"] / n / 1e3,
            "other_cpus": max(0, busy_ns - usage["cpu_ns"]) / max(r["ns"], 1)}
     if "switches" in usage:
         out["switches"] = usage["switches"] / n
+    if "calls" in r:
+        out["host_calls"] = r["calls"] / n
     if "wait_ns" in usage:
         out["waited"] = usage["wait_ns"] / max(r["ns"], 1)
     delta = {k: v - counts["before"].get(k, 0) for k, v in counts["after"].items()}
@@ -366,12 +443,14 @@ def note_count(to, kind, text):
         to[name] = to.get(name, 0) + int(fields[2])
 
 
-# memory_of() is for the report: what each takes beside the guest's RAM.
 def memory(competitor):
+    """KiB on the host beside the guest's RAM, and the most that our disks had of that; or None"""
     if isinstance(competitor, Host):
         return None
-    return memory_of(competitor.pids())
+    text = competitor.guest.run("cat /sys/kernel/debug/ubd/*/stats 2>/dev/null || true")
+    most = [int(line.split()[1]) for line in text.splitlines() if line.startswith("memory_at_most ")]
+    return {"host": memory_of(competitor.pids()), "guest": sum(most) / 1024 if most else None}
 
 
 ALL = {"ours": Ours, "ours-direct": OursDirect, "tree": Tree, "tree-s": TreeSync, "virtio": Virtio, "null": Null,
-       "null0": NullEmpty, "host": Host}
+       "null0": NullEmpty, "host": Host, "host-threads": HostThreads}

@@ -4,9 +4,12 @@
 # number of devices, the fragmentation of a COW file's bitmap, the size of a
 # request; and the time to add a device with its size.
 #
-# Each point is the best of some loads with so many operations: other programs
-# only ever make it slower, and what is asked for is the shape.
+# The points of a plot are measured in rounds, one after the other in each. What is
+# shown of a point is its best round: other programs only ever make it slower, and
+# what is asked for is the shape. A ratio of two points is that of each round, and
+# then the median.
 
+import math
 import os
 import re
 import subprocess
@@ -22,7 +25,6 @@ class Growth:
     def __init__(self, bench):
         self.bench = bench
         self.full = bench.options.full
-        self.best_of = 9 if self.full else 4
         self.paths = []
 
     def file(self, name, size, data=0):
@@ -69,17 +71,25 @@ class Growth:
         prefix = "/dev/ubd" if name == "tree" else "/dev/aubd"
         return guest, [prefix + chr(ord("a") + i) for i in range(len(devices))]
 
-    def best(self, guest, line, warm=1):
-        """The shortest time of an operation in ns, after loads that are not counted."""
-        times = []
-        for i in range(warm + self.best_of):
-            result = summary(guest.run(line), {"cpu_ns": 0}, 0)
-            if i >= warm:
-                times.append(1e9 / result["per_second"])
-        return min(times)
+    def rounds(self, name):
+        """Ours is what something is asked of."""
+        return (15 if self.full else 7) if name == "ours" else 2
 
-    def note(self, plot, series, x, y):
-        self.bench.data["growth"].append({"plot": plot, "series": series, "x": x, "y": y})
+    def measure(self, guest, name, plot, points, after=None):
+        """points: (series, x, line); the first round is not counted."""
+        times = [[] for _ in points]
+        for _ in range(1 + self.rounds(name)):
+            for (_, _, line), found in zip(points, times):
+                result = summary(guest.run(line), {"cpu_ns": 0}, 0)
+                found.append(1e9 / result["per_second"])
+                if after:
+                    after()
+        for (series, x, _), found in zip(points, times):
+            self.note(plot, series, x, found[1:])
+
+    def note(self, plot, series, x, times):
+        """times: of each round, in ns"""
+        self.bench.data["growth"].append({"plot": plot, "series": series, "x": x, "y": min(times), "rounds": times})
 
     def forget_files(self):
         for path in self.paths:
@@ -98,12 +108,12 @@ class Growth:
                              f"{self.bench.disks.path(f'growth-{size >> 30}g.base')}"]
         guest, disks = self.boot(name, devices)
         try:
-            for i, size in enumerate(sizes):
-                for kind, disk in (("raw", disks[2 * i]), ("COW", disks[2 * i + 1])):
-                    # Its last 64 MiB: blocks all over it would show what the host's page cache
-                    # takes for pages that lie far apart.
-                    line = f"one dev={disk} depth=32 ms=0 ios=32768 seed=7 offset={size - 64 * MIB} length=64m"
-                    self.note("device size", f"{TITLES[name]}, {kind}", size / GIB, self.best(guest, line))
+            for first, kind in ((0, "raw"), (1, "COW")):
+                # Its last 64 MiB: blocks all over it would show what the host's page cache
+                # takes for pages that lie far apart.
+                self.measure(guest, name, "device size", [
+                    (f"{TITLES[name]}, {kind}", size / GIB, f"one dev={disks[2 * i + first]} depth=32 ms=0 ios=32768 "
+                     f"seed=7 offset={size - 64 * MIB} length=64m") for i, size in enumerate(sizes)])
         finally:
             guest.stop()
 
@@ -122,7 +132,7 @@ class Growth:
                 guest = Guest("growth-add", self.bench.kernel, [], self.bench.disks.work)
                 guest.start()
                 try:
-                    self.note("time to add a device", kind, size / GIB, self.add_seconds(guest, spec) * 1e9)
+                    self.note("time to add a device", kind, size / GIB, [self.add_seconds(guest, spec) * 1e9])
                 finally:
                     guest.stop()
                     self.forget_files()
@@ -135,19 +145,21 @@ class Growth:
                 f.write(b"\xff" * min(MIB, size // 512 // 8))
 
     def add_seconds(self, guest, spec):
-        """insmod with the device, less insmod without: the least of some."""
-        text = guest.run(f"for i in 1 2 3 4 5 6 7 8; do for d in '' device=0={spec}; do t=${{EPOCHREALTIME/./}}; "
+        """insmod with the device, less insmod without. Less than a millisecond cannot be
+        told from what insmod itself varies by."""
+        text = guest.run(f"for i in 1 2 3 4 5; do for d in '' device=0={spec}; do t=${{EPOCHREALTIME/./}}; "
                          f"insmod {self.bench.module} $d; echo took $((${{EPOCHREALTIME/./}} - t)); rmmod ubd; done; done")
         took = [int(line.split()[1]) for line in text.splitlines() if line.startswith("took")]
-        return max(min(took[1::2]) - min(took[0::2]), 1) / 1e6
+        return max(min(took[1::2]) - min(took[0::2]), 1000) / 1e6
 
     def depth(self, name):
         raw = self.file("depth.img", 64 * MIB, 64 * MIB)
         guest, disks = self.boot(name, [raw], "queue_depth=1024")
         try:
-            for depth in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if self.full else (1, 4, 16, 64, 256, 1024):
-                line = f"one dev={disks[0]} depth={depth} ms=0 ios={max(16384, 16 * depth)} seed=7"
-                self.note("depth", TITLES[name], depth, self.best(guest, line))
+            depths = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if self.full else (1, 4, 16, 64, 256, 1024)
+            self.measure(guest, name, "depth", [
+                (TITLES[name], depth, f"one dev={disks[0]} depth={depth} ms=0 ios={max(16384, 16 * depth)} seed=7")
+                for depth in depths])
         finally:
             guest.stop()
 
@@ -157,11 +169,10 @@ class Growth:
         files = [self.file(f"n{i}.img", 8 * MIB, 8 * MIB) for i in range(most)]
         guest, disks = self.boot(name, files)
         try:
-            for count in (1, 2, 4, 8, 16, 26) if self.full else (1, 4, 16, 26):
-                if count > most:
-                    break
-                line = f"several {','.join(disks[:count])} depth=8 ms=0 ios={32768 // count} seed=7"
-                self.note("devices at once", TITLES[name], count, self.best(guest, line))
+            counts = [n for n in ((1, 2, 4, 8, 16, 26) if self.full else (1, 4, 16, 26)) if n <= most]
+            self.measure(guest, name, "devices at once", [
+                (TITLES[name], n, f"several {','.join(disks[:n])} depth=8 ms=0 ios={32768 // n} seed=7")
+                for n in counts])
         finally:
             guest.stop()
 
@@ -174,11 +185,10 @@ class Growth:
             devices.append(f"{self.cow(f'frag-{run}.cow', base, inside)},{base}")
         guest, disks = self.boot(name, devices)
         try:
-            for run, disk in zip(runs, disks):
-                for size, ios in ((4, 16384), (1024, 256)):
-                    line = f"one dev={disk} depth=4 bs={size}k ms=0 ios={ios} seed=7"
-                    self.note(f"runs in the COW file, requests of {size} KiB", TITLES[name], run / 1024,
-                              self.best(guest, line))
+            for size, ios in ((4, 16384), (1024, 256)):
+                self.measure(guest, name, f"runs in the COW file, requests of {size} KiB", [
+                    (TITLES[name], run / 1024, f"one dev={disk} depth=4 bs={size}k ms=0 ios={ios} seed=7")
+                    for run, disk in zip(runs, disks)])
         finally:
             guest.stop()
 
@@ -186,18 +196,19 @@ class Growth:
         raw = self.file("size.img", 64 * MIB, 64 * MIB)
         guest, disks = self.boot(name, [raw])
         try:
-            for size in [512 << i for i in range(0, 12, 1 if self.full else 2)] + ([] if self.full else [MIB]):
-                for op in ("read", "write"):
-                    line = f"one dev={disks[0]} op={op} depth=4 bs={size} ms=0 ios={max(256, min(8192, 32 * MIB // size))}"
-                    self.note("request size", f"{TITLES[name]}, {op}", size / 1024, self.best(guest, line))
-                    self.bench.disks.sync([raw])
+            sizes = [512 << i for i in range(0, 12, 1 if self.full else 2)] + ([] if self.full else [MIB])
+            for op in ("read", "write"):
+                self.measure(guest, name, "request size", [
+                    (f"{TITLES[name]}, {op}", size / 1024, f"one dev={disks[0]} op={op} depth=4 bs={size} ms=0 "
+                     f"ios={max(256, min(8192, 32 * MIB // size))}") for size in sizes],
+                    (lambda: self.bench.disks.sync([raw])) if op == "write" else None)
         finally:
             guest.stop()
 
 
 AXES = {
     "device size": ("GiB", "ns for each 4 KiB read, depth 32"),
-    "time to add a device": ("GiB", "ns"),
+    "time to add a device": ("GiB", "ns (less than 1 ms cannot be told)"),
     "depth": ("in flight", "ns for each 4 KiB read"),
     "devices at once": ("devices", "ns for each 4 KiB read, depth 8 on each"),
     "runs in the COW file, requests of 4 KiB": ("KiB in a run", "ns for each read, depth 4"),
@@ -247,3 +258,30 @@ def table(data):
                          f" | {points[-1][1] / points[0][1]:.2f} |")
         lines.append("")
     return lines
+
+
+def exponent(points):
+    """Of the power of x that fits best: 0 is flat, 1 linear."""
+    xs, ys = [math.log(x) for x, _ in points], [math.log(y) for _, y in points]
+    x0, y0 = sum(xs) / len(xs), sum(ys) / len(ys)
+    return sum((x - x0) * (y - y0) for x, y in zip(xs, ys)) / sum((x - x0) ** 2 for x in xs)
+
+
+def verdicts(data, verdict):
+    """The largest device against the smallest; and no cost that grows faster than what
+    it is plotted against."""
+    ours, found = TITLES["ours"], series(data)
+    for kind in ("raw", "COW"):
+        rounds = {g["x"]: g["rounds"] for g in data["growth"]
+                  if g["plot"] == "device size" and g["series"] == f"{ours}, {kind}"}
+        there = 1 in rounds and 1024 in rounds
+        yield verdict("size", "random read 4 KiB, depth 32", kind, "ours, 1 GiB", 1.05,
+                      [b / a for a, b in zip(rounds[1], rounds[1024])] if there else [], at_most=True)
+    for plot, (x, _) in AXES.items():
+        mine = {name: points for name, points in found.get(plot, {}).items()
+                if name.startswith(ours) or plot == "time to add a device"}
+        for name, points in mine.items() or {"": []}.items():
+            # The shorter the runs, the more of them.
+            sign = -1 if "runs" in plot else 1
+            yield verdict("growth", f"{plot}: exponent of growth", name.removeprefix(ours).strip(", "), "", 1.0,
+                          [sign * exponent(points)] if len(points) > 1 else [], at_most=True)

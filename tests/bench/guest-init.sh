@@ -25,23 +25,27 @@ exec 9<>/dev/tty1
 # Builtins alone: no program of the guest runs beside it.
 one() {
 	local result=
+	local disk=${*#*dev=/dev/}
 
-	counts before
+	disk=${disk%% *}
+	counts before "$disk"
 	exec 3<>/sys/kernel/debug/ubd_load
 	echo "$*" >&3 && read -r result <&3
 	exec 3>&-
-	counts after
+	counts after "$disk"
 	echo "result $result"
 }
 
 # several DEVICE[,DEVICE]... WORD...: the same on several devices at once
 several() {
 	local devices=${1//,/ }
-	local device
+	local device disks
 	local jobs=()
 
 	shift
-	counts before
+	disks=${devices//\/dev\//}
+	# shellcheck disable=SC2086 # several words
+	counts before $disks
 	for device in $devices; do
 		(
 			exec 3<>/sys/kernel/debug/ubd_load
@@ -50,20 +54,22 @@ several() {
 		jobs+=($!)
 	done
 	wait "${jobs[@]}"
-	counts after
+	# shellcheck disable=SC2086
+	counts after $disks
 }
 
-# Interrupts of the guest, and the statistics of our disks.
+# counts WORD DISK...: interrupts of the guest, and the statistics of disks of ours
 counts() {
-	local lines file
+	local word=$1
+	local lines disk
 
+	shift
 	mapfile -t lines </proc/interrupts
-	printf "$1 irq %s\n" "${lines[@]:1}"
-	for file in /sys/kernel/debug/ubd/*/stats; do
-		[ -e "$file" ] || continue
-		mapfile -t lines <"$file"
-		file=${file%/stats}
-		printf "$1 stat ${file##*/} %s\n" "${lines[@]}"
+	printf "$word irq %s\n" "${lines[@]:1}"
+	for disk; do
+		[ -e "/sys/kernel/debug/ubd/$disk/stats" ] || continue
+		mapfile -t lines <"/sys/kernel/debug/ubd/$disk/stats"
+		printf "$word stat $disk %s\n" "${lines[@]}"
 	done
 }
 

@@ -5,6 +5,7 @@
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 
@@ -60,6 +61,8 @@ def disk(path):
         real = os.path.dirname(real)
     parts = [os.path.basename(real)]
     model = " ".join((read(real + "/device/vendor") + " " + read(real + "/device/model")).split())
+    # The vendor of virtio's devices is a number.
+    model = "virtio" if model == "0x1af4" else model
     if model:
         parts.append(model)
     parts.append(f"{int(read(real + '/size', '0')) * 512 / (1 << 30):.0f} GiB")
@@ -74,6 +77,18 @@ def disk(path):
 def guest_kernel(kernel):
     return read(os.path.join(os.path.dirname(kernel), "include/config/kernel.release")) or first_line(
         [kernel, "--version"])
+
+
+def brief(described):
+    """For who reads of another machine: no names of devices, no paths."""
+    def version(name):
+        found = re.match(r"[0-9.]*[0-9]", described[name])
+        return found.group() if found else "?"
+
+    daemon = re.search(r"version ([0-9.]*[0-9])", described["qemu-storage-daemon"])
+    return (f"{described['machine']}, {described['memory']} of memory; host: Linux {version('host kernel')}, "
+            f"{described['host file system'].split(' ')[0]} on a disk ({described['disk'].partition(', ')[2]}); "
+            f"guests: Linux {version('guest kernel')}; qemu-storage-daemon {daemon.group(1) if daemon else '?'}")
 
 
 def describe(top, work, kernel):

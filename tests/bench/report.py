@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# What results.json says, as report.md. Figures are medians over repetitions;
-# the spread is (most - least) / median. A ratio is that of the medians of the
-# same run of the benchmark.
+# What results.json says, as report.md. Figures are medians over the turns of all
+# repetitions; ± is half of (most - least) / median. What was asked is in asked.py.
 
 import os
 from statistics import median
 
+import asked
 import calls
 import growth
 import plots
@@ -15,7 +15,7 @@ import rows
 import whole
 from competitors import TITLES
 
-COLUMNS = ("ours", "tree", "tree-s", "virtio", "null", "null0", "host")
+COLUMNS = ("ours", "tree", "tree-s", "virtio", "null", "null0", "host", "host-threads")
 
 
 class Cell:
@@ -29,9 +29,9 @@ class Cell:
         self.spread = (self.most - self.least) / self.per_second
         self.mb = median(r["mb_per_second"] for r in runs)
         # Where there are flushes these are what takes long.
-        part = "flush_latency" if runs[0]["flush_latency"]["count"] else "latency"
-        self.p50 = median(r[part]["p50_ns"] for r in runs)
-        self.p99 = median(r[part]["p99_ns"] for r in runs)
+        self.part = "flush_latency" if runs[0]["flush_latency"]["count"] else "latency"
+        self.p50 = median(r[self.part]["p50_ns"] for r in runs)
+        self.p99 = median(r[self.part]["p99_ns"] for r in runs)
         self.other_cpus = median(r["other_cpus"] for r in runs)
 
     def cost(self, name):
@@ -46,6 +46,8 @@ def table(data):
     """{row id: {competitor: Cell}}"""
     found = {}
     for run in data["runs"]:
+        if run.get("fault"):
+            continue
         found.setdefault(run["row"], {}).setdefault(run["competitor"], []).append(run)
     return {row: {name: Cell(runs) for name, runs in by.items()} for row, by in found.items()}
 
@@ -64,24 +66,6 @@ def time_of(ns):
     return f"{ns / 1e6:.3g} ms" if ns >= 1e6 else f"{ns / 1e3:.3g} µs"
 
 
-def verdicts(row, cells):
-    """(against whom, asked, is or None, that of the best repetitions) for each thing asked of a row."""
-    mine = cells.get(row.id, {}).get("ours")
-    for ask in row.asks:
-        other = ask[0] if len(ask) == 2 else f"{ask[0]}, {ask[2]}/{ask[3]}"
-        theirs = cells.get(row.id if len(ask) == 2 else f"{ask[2]}/{ask[3]}", {}).get(ask[0])
-        if len(ask) == 4 and ask[0] != "ours":
-            other = TITLES.get(ask[0], ask[0]) + f", {ask[3]}"
-        elif len(ask) == 4:
-            other = f"ours, {ask[3]}" if ask[2] == row.name else f"ours, {ask[2]}/{ask[3]}"
-        else:
-            other = TITLES.get(ask[0], ask[0])
-        if not mine or not theirs:
-            yield other, ask[1], None, None
-        else:
-            yield other, ask[1], mine.per_second / theirs.per_second, mine.most / theirs.most
-
-
 def speed_table(all_rows, cells):
     lines = ["| row | disk | " + " | ".join(TITLES[c] for c in COLUMNS) + " |",
              "|---|---|" + "---:|" * len(COLUMNS)]
@@ -96,7 +80,8 @@ def speed_table(all_rows, cells):
                 texts.append("")
             else:
                 value = f"{cell.mb:.0f} MB/s" if row.unit == "MB/s" else number(cell.per_second) + "/s"
-                texts.append(f"{value} ±{50 * cell.spread:.0f} %<br>{time_of(cell.p50)}, p99 {time_of(cell.p99)}")
+                note = "<br>does not flush" if name == "tree" and row.flushes else ""
+                texts.append(f"{value} ±{50 * cell.spread:.0f} %<br>{time_of(cell.p50)}, p99 {time_of(cell.p99)}{note}")
         lines.append(f"| {row.title} | {row.kind} | " + " | ".join(texts) + " |")
     return lines
 
@@ -107,86 +92,110 @@ def fio_cell(runs):
             f"{time_of(median(r['p50_ns'] for r in runs))}, p99 {time_of(median(r['p99_ns'] for r in runs))}")
 
 
-def cost_table(all_rows, cells):
+COSTS = ("cpu_us", "switches", "interrupts")
+
+
+def cost_table(all_rows, cells, traced):
+    """traced: {row id: {competitor: host calls by strace}}"""
     lines = ["| row | disk | who | host CPU, µs | switches | interrupts | host calls |", "|---|---|---|" + "---:|" * 4]
     for row in all_rows:
         by = cells.get(row.id, {})
         for name in COLUMNS:
             cell = by.get(name)
-            if not cell:
-                continue
-            calls = f"{host_calls(cell):.3g}" if cell.stat("chunks") else ""
-            lines.append(f"| {row.title} | {row.kind} | {TITLES[name]} | " + " | ".join(
-                "" if cell.cost(c) is None else f"{cell.cost(c):.3g}" for c in ("cpu_us", "switches", "interrupts")) +
-                f" | {calls} |")
+            if cell:
+                texts = ["" if cell.cost(c) is None else f"{cell.cost(c):.3g}" for c in COSTS]
+                texts.append(host_calls(cell, traced.get(row.id, {}).get(name)))
+                lines.append(f"| {row.title} | {row.kind} | {TITLES[name]} | " + " | ".join(texts) + " |")
     return lines
 
 
-def host_calls(cell):
-    """Ours, by its own count: each submission is one call."""
-    return cell.stat("submit_calls")
+def traced(data):
+    """{row id: {competitor: host calls of an operation}}"""
+    found = {}
+    for c in data["calls"]:
+        found.setdefault(c["row"], {})[c["competitor"]] = sum(c["calls"].values())
+    return found
 
 
-def asked_table(all_rows, cells):
-    lines = ["| row | disk | against | asked | is | of the best | |", "|---|---|---|---:|---:|---:|---|"]
-    reached = missed = absent = 0
-    for row in all_rows:
-        if row.id not in cells:
-            continue
-        for other, asked, ratio, best in verdicts(row, cells):
-            if ratio is None:
-                absent += 1
-                texts, mark = " | ", "not measured"
-            elif ratio >= asked:
-                reached += 1
-                texts, mark = f"{ratio:.2f} | {best:.2f}", "yes"
-            else:
-                missed += 1
-                texts, mark = f"{ratio:.2f} | {best:.2f}", "**no**"
-            lines.append(f"| {row.title} | {row.kind} | {other} | {asked} | {texts} | {mark} |")
-    return [f"{reached} reached, {missed} missed, {absent} not measured. \"Is\" compares the medians, \"of the best\" the "
-            "fastest repetition of each: where other programs take CPUs that one is nearer to the truth.", ""] + lines
+def host_calls(cell, traced):
+    if traced is not None:
+        return f"{traced:.3g} (strace)"
+    own = cell.cost("host_calls")
+    if own is not None:
+        return f"{own:.3g}"
+    return f"{cell.stat('submit_calls'):.3g}" if cell.stat("chunks") else ""
 
 
-def write(data, out):
-    cells = table(data)
-    all_rows = rows.all_rows()
-    all_rows = [row for row in all_rows if row.id in cells or data["full"]]
+def faults(data):
+    """Runs that do not count, and why."""
+    found = {}
+    for run in data["runs"]:
+        if run.get("fault"):
+            found.setdefault((run["row"], run["competitor"]), []).append(run["fault"])
+    return [f"* {row}, {TITLES[name]}, {len(why)} times: {why[0]}" for (row, name), why in found.items()]
+
+
+def memory_lines(data):
+    lines = ["| | host, KiB | guest, KiB |", "|---|---:|---:|"]
+    for name, measured in data["memory"].items():
+        host = median(m["host"] for m in measured)
+        guest = [m["guest"] for m in measured if m["guest"] is not None]
+        title = TITLES.get(name, name) + (" with O_DIRECT" if name == "ours-direct" else "")
+        lines.append(f"| {title.replace('ours-direct', 'ours')} | {host:.0f} | {f'{median(guest):.0f}' if guest else ''} |")
+    return lines
+
+
+def head(data):
     lines = ["<!-- SPDX-License-Identifier: GPL-2.0-only -->", "# Benchmark", ""]
     lines += [f"* {name}: {text}" for name, text in data["machine"].items()]
-    lines += [f"* form: {'full' if data['full'] else 'quick'}, {data['repetitions']} repetitions,"
-              f" {data.get('seconds', 0):.0f} s (" +
-              ", ".join(f"{name} {seconds:.0f}" for name, seconds in data["seconds_of"].items()) + ")"]
+    lines.append(f"* form: {'full' if data['full'] else 'quick'}, {data['turns']} turns, "
+                 f"{data.get('seconds', 0):.0f} s (" +
+                 ", ".join(f"{name} {seconds:.0f}" for name, seconds in data["seconds_of"].items()) + ")")
+    if data["restricted"]:
+        lines.append("* **only a part was run**: the rest is not measured")
     others = [r["other_cpus"] for r in data["runs"]]
     if others:
         lines.append(f"* CPUs that others used meanwhile: {median(others):.2f} in the median run, {max(others):.2f} at most"
                      " (kernel threads that write back are counted there)")
-    lines += ["", "Median of the repetitions; ± is half of the span from the least to the most; below it the median"
-              " latency and the 99th percentile, in rows with a flush those of the flushes.", ""]
+    return [*lines, ""]
+
+
+def write(data, out):
+    cells = table(data)
+    all_rows = [row for row in rows.all_rows() if row.id in cells]
+    lines = head(data)
+    lines += ["## What was asked", "",
+              "Each ratio is of one turn, in which the two ran one after the other; what was got is the median of the"
+              " turns, with the least and the most of them. \"The host itself\" is what the host, without a guest,"
+              " reaches against the same competitor: no guest can do more.", "", *asked.lines(data), ""]
     if cells:
-        lines += ["## Loads in the guest's kernel", "", *speed_table(all_rows, cells), "",
+        lines += ["## Loads in the guest's kernel", "",
+                  "Median of the turns; ± is half of the span from the least to the most; below it the median latency and"
+                  " the 99th percentile, in rows with a flush those of the flushes.", "", *speed_table(all_rows, cells), "",
                   "The kernel's own driver does not flush: its rows with a flush lose what a host's crash takes. With"
-                  " `s` each of its writes is durable.", "",
-                  "## What was asked", "", *asked_table(all_rows, cells), "",
-                  "## Cost of each operation", "", "Host CPU time, context switches and interrupts of the guest, for"
-                  " each operation, with all threads and helpers; host calls as our statistics count them.", "",
-                  *cost_table(all_rows, cells), ""]
+                  " `s` each of its writes is durable. It has no O_DIRECT: in such rows it reads with a cold cache, and"
+                  " writes into the page cache.", "",
+                  "## Cost of each operation", "", "CPU time on the host, context switches there, and interrupts of the"
+                  " guest, for each operation, with all threads and helpers. Host calls: by strace where it says so, else"
+                  " as our statistics and the host's loop count theirs.", "", *cost_table(all_rows, cells, traced(data)), ""]
     if data["calls"]:
         lines += ["## Host calls of each operation", "", "By strace on all threads and helpers of each.", "",
                   *calls.table(data), ""]
     if data["fio"]:
-        lines += ["## fio with io_uring in the guest", "", *programs.table(data, median, fio_cell), ""]
+        lines += ["## fio with io_uring in the guest", "", *programs.table(data, fio_cell), ""]
     if data["whole"]:
         lines += ["## Whole work", "", "Seconds; least and most in brackets.", "", *whole.table(data), ""]
     if data["growth"]:
         lines += ["## Growth", "", *growth.table(data)]
     if data["memory"]:
-        lines += ["## Memory", "", "Anonymous memory on the host beside the guest's RAM, KiB, after all rows:", ""]
-        lines += [f"* {TITLES.get(n, n)}: {median(m):.0f}" for n, m in data["memory"].items() if m and m[0] is not None]
-        lines.append("")
+        lines += ["## Memory", "", "After all rows: anonymous memory on the host beside the guest's RAM, of all processes;"
+                  " and the most that our disks had of the guest's.", "", *memory_lines(data), ""]
     made = plots.write(data, cells, out)
     if made:
         lines += ["## Plots", "", *(f"![{name}]({name}.svg)" for name in made), ""]
+    wrong = faults(data)
+    if wrong:
+        lines += ["## Runs that do not count", "", *wrong, ""]
     if data["hangs"]:
         lines += ["## Guests that hung, and were started again", "",
                   *(f"* {TITLES.get(name, name)}: {n} times" for name, n in data["hangs"].items()), ""]
