@@ -180,6 +180,15 @@ bench-tools: modules-compare tools $(B)/init $(B)/busybox.img
 bench: bench-tools setup-bench
 	@python3 tests/bench/run.py $(if $(filter-out 0,$(FULL)),--full)
 
+# What was measured goes into README.md and Documentation/performance.md.
+bench-readme:
+	@python3 tests/bench/readme.py
+
+# Whether that was edited, and the benchmark's own tests.
+bench-check:
+	@python3 tests/bench/readme.py --check
+	@python3 tests/bench/selftest.py
+
 # --- the rest ---------------------------------------------------------------
 
 format-files = $(shell find drivers include tests tools \
@@ -206,7 +215,7 @@ help:
 
 .PHONY: all setup setup-debian setup-format setup-bench setup-package kernel-release kernel-debug \
 	kernel-compare modules modules-debug modules-compare initramfs standalone \
-	tools man install uninstall deb dist run run-guest reset test test-full soak bench bench-tools format format-check clean distclean \
+	tools man install uninstall deb dist run run-guest reset test test-full soak bench bench-tools bench-readme bench-check format format-check clean distclean \
 	help FORCE
 .DELETE_ON_ERROR:
 # Our targets share one kernel build each; what runs in parallel is inside them.

@@ -307,7 +307,7 @@ list_all() {
 	guest_tests | while read -r file name rest; do
 		echo "$(basename "$file" .sh).$name"
 	done
-	for name in format unit simulator crash fuzz coverage model mutants crash-mutants fuzz-mutants mutants-all \
+	for name in format bench-check unit simulator crash fuzz coverage model mutants crash-mutants fuzz-mutants mutants-all \
 		kunit-release kunit-debug; do
 		if wanted "$name"; then
 			echo "$name"
@@ -381,6 +381,7 @@ main() {
 	choose_memory_place
 	[ -z "$build" ] || stage build build_all
 	if wanted format; then stage format make_test format format-check; fi
+	if wanted bench-check; then stage bench-check make_test bench-check bench-check; fi
 	if wanted unit; then stage unit unit_tests; fi
 	if wanted simulator; then stage simulator make_test simulator -C tests/sim check; fi
 	if wanted crash; then stage crash printed_test crash -C tests/crash "check${full:+-full}"; fi
