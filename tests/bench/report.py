@@ -123,7 +123,7 @@ def host_calls(cell, traced):
     own = cell.cost("host_calls")
     if own is not None:
         return f"{own:.3g}"
-    return f"{cell.stat('submit_calls'):.3g}" if cell.stat("chunks") else ""
+    return f"{cell.stat('submit_calls'):.3g} submissions" if cell.stat("chunks") else ""
 
 
 def faults(data):
@@ -176,8 +176,9 @@ def write(data, out):
                   " `s` each of its writes is durable. It has no O_DIRECT: in such rows it reads with a cold cache, and"
                   " writes into the page cache.", "",
                   "## Cost of each operation", "", "CPU time on the host, context switches there, and interrupts of the"
-                  " guest, for each operation, with all threads and helpers. Host calls: by strace where it says so, else"
-                  " as our statistics and the host's loop count theirs.", "", *cost_table(all_rows, cells, traced(data)), ""]
+                  " guest, for each operation, with all threads and helpers. Host calls: by strace where it says so; the"
+                  " host's loop counts its own. Elsewhere our statistics know submissions to io_uring, and not the calls"
+                  " of the thread that writes.", "", *cost_table(all_rows, cells, traced(data)), ""]
     if data["calls"]:
         lines += ["## Host calls of each operation", "", "By strace on all threads and helpers of each.", "",
                   *calls.table(data), ""]
