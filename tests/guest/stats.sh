@@ -57,12 +57,14 @@ test_sysfs() {
 		same 'what nobody can read' "\$(nobody find \$dir ! -readable -printf '%f\n' | sort | xargs)" 'backing path'
 		same 'what anybody can write' "\$(find \$dir -type f -perm /222)" ''
 		# Each is in the manual page.
-		for name in \$(ls \$dir); do
-			case \$name in
-			read_* | write_* | flush_* | discard_*) name=_\${name##*_} ;;
+		# What is explained, and the words at the end.
+		manual=\$(awk '/^.SH/ { in_it = /STATISTICS/ } in_it && (titled || /^.IR? (mode|engine|path|backing)/) { print } { titled = /^.TP/ }' \
+			$top/Documentation/man/ubd.4)
+		for each in \$(ls \$dir); do
+			case \$each in
+			read_* | write_* | flush_* | discard_*) each=_\${each##*_} ;;
 			esac
-			sed -n '/^.SH STATISTICS/,/^.SH FILES/p' $top/Documentation/man/ubd.4 | grep -qw "\$name" ||
-				die "\$name is not in the manual page"
+			grep -qw "\$each" <<<"\$manual" || die "\$each is not in the manual page"
 		done
 		# Read all the time while the disk goes.
 		while cat \$dir/*; do

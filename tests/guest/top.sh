@@ -51,9 +51,9 @@ test_figures() {
 		totals
 		same disks "\$(awk 'NR > 2 && NF { print \$1 }' \$mnt/report | xargs)" 'ubda ubdb ubdaa all'
 		# Each column is in the manual page.
+		manual=\$(sed -n '/^.SH COLUMNS/,/^.SH EXIT/s/^.BR\{0,1\} //p' $top/Documentation/man/ubd-top.1)
 		for each in \$(\$top_program -b -n 1 -d 0.1 | sed -n 's/^disk *//p'); do
-			sed -n '/^.SH COLUMNS/,/^.SH EXIT/s/^.BR\{0,1\} //p' $top/Documentation/man/ubd-top.1 | grep -qw "\$each" ||
-				die "\$each is not in the manual page"
+			grep -qwF "\$each" <<<"\$manual" || die "\$each is not in the manual page"
 		done
 		reads=\$(column r ubda) megabytes=\$(column rMB ubda)
 		# 51.2 MB, and what the kernel reads at first, which is less than 0.05.
