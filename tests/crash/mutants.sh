@@ -127,7 +127,7 @@ mutant space-too-short cow.cc '/^Run Cow::unallocated/,/^}/s/min(end \*/min((fir
 	'of several parts of the bitmap only the first is given space'
 mutant run-too-long cow_bitmap.cc '/^u64 CowBitmap::run/,/^}/s/^\t\t\tbreak;/\t\t\tat = block_end;/' \
 	'a run goes on where its bits end'
-mutant read-from-wrong-file cow.cc 's/^\trun.file = 1;/\trun.file = 0;/' \
+mutant read-from-wrong-file cow.cc 's/^\trun.file = backing_file;/\trun.file = main_file;/' \
 	'what is not in the COW file is read from it'
 
 echo "mutants: $found found, $missed not found"

@@ -126,6 +126,8 @@ mutant options-too-long options drivers/ubd/core/options.cc '/^bool take_field/,
 	'a name is a byte longer than its room'
 mutant options-prefix options drivers/ubd/core/options.cc '/bool take(const char/,/^\t}/s/left < n || //' \
 	'a word is read beyond its end'
+mutant options-sync options drivers/ubd/core/options.cc 's/state.cache = with_sync(state.cache);/state.cache = UBD_CACHE_WRITETHROUGH;/' \
+	'ubd=sync forgets that O_DIRECT was asked for'
 mutant faults-too-many faults drivers/ubd/core/fault.cc '/^Error FaultRules::parse/,/^}/s/out.count == most/out.count > most/' \
 	'nine rules are taken'
 mutant faults-number faults drivers/ubd/core/fault.cc '/^bool number_after/,/^}/s/n > k + 10 || //' \

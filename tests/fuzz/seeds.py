@@ -86,6 +86,8 @@ def option_seeds():
     for word in words:
         yield word.encode()
     yield b"ubd=sync ubd0=/a ubd1s=/b"
+    for mode in b"writeback", b"none", b"writethrough", b"directsync", b"unsafe", b"other", b"":
+        yield b"ubd=cache:" + mode + b" ubd0=/a ubd1s=/b ubd=sync ubds=/c"
     yield b"ubd0=/\x17"  # 128 times the last byte
     yield b"ubd0=/a\x1cb\x1c"
     yield b"ubd0=/\x1c,/\x1c,x"

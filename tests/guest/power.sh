@@ -94,8 +94,8 @@ new_overlays() {
 # How the disks are opened, and what makes those of the streams durable that are
 # to be: an fdatasync (write), FUA, or that a write has ended (land).
 cache=writeback
-flushing=write
-fua=fua
+flushing='write'
+fua='fua'
 
 # power_fails_often ROUNDS SECONDS: so often, or as long as that.
 # Guests that write streams of records, until the power fails at any moment: the

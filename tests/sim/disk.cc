@@ -21,7 +21,7 @@ void fill_random(std::vector<u8> &to, u64 bytes, Random &random)
 
 Disk::Disk(const Profile &p, Random &random)
 	: cow_(p.cow), sectors_(p.sectors), data_offset_(p.data_offset), stripe_(p.stripe),
-	  file_end_(p.data_offset + p.file_sectors * sector_bytes), bits_(p.sectors), lost_(p.sectors),
+	  file_end_(p.data_offset + p.file_sectors * sector_bytes + p.file_tail), bits_(p.sectors), lost_(p.sectors),
 	  written_(p.sectors), dsync_(p.sectors), acknowledged_(p.sectors)
 {
 	file_[0].resize(p.data_offset + p.sectors * sector_bytes);

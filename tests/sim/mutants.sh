@@ -165,7 +165,7 @@ mutant late-space $q 's/bool sent = submit();/submit();\n\t\t\tbool sent = false
 mutant short-transfer $q '/^void Queue::complete_ok/,/^}/s/if (!chunk.bytes.value)/if (true)/' \
 	'a short transfer is not continued'
 mutant short-offset request.cc 's/^\toffset = offset + n;/\t;/' 'it is continued at its beginning'
-mutant eof-not-zeroed $q 's/^\t\tchunk.zero_rest();/\t\t;/' 'what is beyond the end of the file is not zeroed'
+mutant eof-not-zeroed $q 's/^\tchunk.zero_rest();/\t;/' 'what is beyond the end of the file is not zeroed'
 mutant error-lost $q 's/fail(chunk, status_of(error));/;/' 'an error is forgotten'
 mutant cancel-is-final policy.cc '/case errno_canceled:/d' 'what was cancelled is not tried again'
 mutant later-never $q '/Queue::timer()/,/^}/s/while (!later_.empty())/while (false)/' \
@@ -192,6 +192,11 @@ mutant ends-locked $q '/while (Request \*list/,/}/{/ubd_k_unlock/d;/flags_ = ubd
 	'requests are ended under the lock'
 mutant ending-guard $q 's/if (!q_.ending_) {/if (true) {/' 'requests are ended from within the end of others'
 mutant chunk-leak $q 's/ubd_k_chunk_free(k_, &chunk);/;/' 'a chunk is not freed'
+mutant unsafe-asks $q 's/rq.op == UBD_OP_FLUSH && config_.no_flush/false/' 'in unsafe mode a flush asks the host'
+mutant unsafe-fua $q 's/((rq.flags & UBD_RQ_FUA) && !config_.no_flush)/(rq.flags \& UBD_RQ_FUA)/' \
+	'in unsafe mode FUA asks the host'
+mutant direct-goes-on $q 's/^\t\tdone = whole;/\t\t;/' 'by O_DIRECT a transfer goes on within a block'
+mutant direct-end $q 's/^\tif (!whole.value) {/\tif (!done.value) {/' 'by O_DIRECT a part of a block is not the end of the file'
 mutant synchronous $q 's/if (synchronous_ && !again)/if (false)/' 'at reboot nobody waits for completions'
 
 echo "mutants: $found found, $missed not found"

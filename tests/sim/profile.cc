@@ -18,6 +18,17 @@ Profile::Profile(Random &r)
 	draw_guest(r);
 	draw_workload(r);
 	poll_ns = r.percent(50) ? 0 : static_cast<u32>(r.spread(2 * ms) * 1000);
+	// By numbers of its own: what a seed made before there were modes it makes still.
+	Random aside(r);
+	draw_mode(aside);
+}
+
+void Profile::draw_mode(Random &r)
+{
+	no_flush = r.percent(8) && !sync_writes;
+	direct = r.percent(20);
+	if (direct && file_sectors < sectors)
+		file_tail = r.below(sector_bytes);
 }
 
 void Profile::draw_device(Random &r)

@@ -41,7 +41,10 @@ struct Profile {
 	u64 data_offset = 0; // of sector 0 in file 0, bytes
 	u64 stripe = 0; // runs end at its multiples, bytes; 0: they do not
 	u64 file_sectors = 0; // of file 0: fewer than the device has if truncated
+	u64 file_tail = 0; // and so many bytes of one more
 	bool sync_writes = false;
+	bool no_flush = false;
+	bool direct = false; // O_DIRECT, by sectors
 
 	// the ring
 	u32 capacity = 1;
@@ -94,6 +97,7 @@ private:
 	void draw_trouble(Random &r);
 	void draw_guest(Random &r);
 	void draw_workload(Random &r);
+	void draw_mode(Random &r);
 };
 
 } // namespace ubd::sim

@@ -328,17 +328,32 @@ s32 Ring::execute_sync(const Entry &e, int error)
 	return -error;
 }
 
+// The host would say EINVAL.
+void Ring::check_direct(const Chunk &chunk) const
+{
+	bool whole = chunk.op == HostOp::sync || !((chunk.offset.value | chunk.bytes.value) % sector_bytes);
+	for (u32 i = chunk.first; moves_data(chunk.op) && i < chunk.iovs; i++)
+		whole = whole && !(chunk.iov[i].bytes % sector_bytes);
+	if (!whole)
+		fail("%s of %llu bytes at %llu by O_DIRECT", name_of(chunk.op), chunk.bytes.value, chunk.offset.value);
+}
+
 // Moves the data, all of it or only the beginning. Returns how many bytes.
 s32 Ring::transfer(Chunk &chunk, bool cut)
 {
 	const bool moving = moves_data(chunk.op);
+	if (profile_.direct)
+		check_direct(chunk);
 	u64 n = moving ? chunk.iov_bytes().value : chunk.bytes.value;
 	if (chunk.op == HostOp::read)
 		n = min(n, disk_.left_in_file(chunk.file, chunk.offset.value));
 	if (cut && n > 1 && chunk.op != HostOp::sync) {
+		const u64 all = n;
 		n = random_.range(1, n - 1);
 		if (n > sector_bytes && random_.percent(50))
 			n &= ~(sector_bytes - 1);
+		if (profile_.direct && n < sector_bytes)
+			n = min(all, sector_bytes); // less than a block is the file's end
 	}
 	if (!n)
 		return 0;

@@ -78,6 +78,7 @@ private:
 	s32 execute(Entry &e);
 	s32 execute_sync(const Entry &e, int error);
 	s32 transfer(Chunk &chunk, bool cut);
+	void check_direct(const Chunk &chunk) const;
 	u64 move(Chunk &chunk, u64 n);
 	int trouble(const Chunk &chunk);
 	int some_error();

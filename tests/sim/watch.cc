@@ -82,7 +82,7 @@ void Watch::check_operation(const Chunk &chunk, const Tag &tag) const
 			(chunk.op == HostOp::sync && tag.durable && tag.handed == tag.bytes && !holds(tag));
 		break;
 	}
-	if (!right)
+	if (!right || (chunk.op == HostOp::sync && no_flush_))
 		fail("request %llu: host operation %s for a %s", tag.arrival, name_of(chunk.op), op_name(tag.op));
 	if (chunk.file && tag.op != UBD_OP_READ)
 		fail("request %llu changes the backing file", tag.arrival);

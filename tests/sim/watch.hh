@@ -16,7 +16,10 @@ namespace ubd::sim
 
 class Watch final : public Engine {
 public:
-	Watch(World &w, Engine &inner, const Disk &disk) : world_(w), inner_(inner), disk_(disk) {}
+	Watch(World &w, Engine &inner, const Disk &disk, bool no_flush)
+		: world_(w), inner_(inner), disk_(disk), no_flush_(no_flush)
+	{
+	}
 	Watch(const Watch &) = delete;
 	Watch &operator=(const Watch &) = delete;
 
@@ -71,6 +74,7 @@ private:
 	World &world_;
 	Engine &inner_;
 	const Disk &disk_;
+	const bool no_flush_; // the host is asked for no fdatasync
 	std::vector<Held> held_;
 	u64 newest_ = 0; // arrival of the last request of which a fresh part came
 	const Tag *header_reserve_ = nullptr; // who has it

@@ -28,6 +28,8 @@ QueueConfig queue_config(const Profile &p)
 	c.backing = "/sim";
 	c.sync_writes = p.sync_writes;
 	c.poll_ns = p.poll_ns;
+	c.no_flush = p.no_flush;
+	c.block = p.direct ? sector_bytes : 1;
 	return c;
 }
 
@@ -68,7 +70,7 @@ private:
 World::World(u64 seed)
 	: headers("header", ubd_header_bytes()), chunks("chunk", ubd_chunk_bytes()), random_(seed), profile_(random_),
 	  disk_(profile_, random_), ring_(*this, profile_, disk_, random_), late_timer_(*this),
-	  faults_(ring_, late_timer_), watch_(*this, engine_of(profile_, ring_, faults_), disk_),
+	  faults_(ring_, late_timer_), watch_(*this, engine_of(profile_, ring_, faults_), disk_, profile_.no_flush),
 	  queue_(&kernel_side, watch_, disk_, queue_config(profile_)), tags_(profile_.tags), users_(profile_.sectors)
 {
 	world = this;
@@ -79,11 +81,12 @@ World::World(u64 seed)
 	for (u32 i = 0; i < tags_.size(); i++)
 		tags_[i].index = i;
 	change_memory();
-	TRACE("device of %llu sectors%s%s, ring %u, capacity %u%s, %u tags, %u requests, pools "
+	TRACE("device of %llu sectors%s%s%s%s, ring %u, capacity %u%s, %u tags, %u requests, pools "
 	      "keep %u%s",
-	      profile_.sectors, profile_.cow ? ", cow" : "", profile_.sync_writes ? ", sync" : "", profile_.ring,
-	      profile_.capacity, profile_.deferred ? ", deferred" : "", profile_.tags, profile_.requests,
-	      profile_.pool_minimum, profile_.faults ? ", faults" : "");
+	      profile_.sectors, profile_.cow ? ", cow" : "", profile_.sync_writes ? ", sync" : "",
+	      profile_.no_flush ? ", unsafe" : "", profile_.direct ? ", direct" : "", profile_.ring, profile_.capacity,
+	      profile_.deferred ? ", deferred" : "", profile_.tags, profile_.requests, profile_.pool_minimum,
+	      profile_.faults ? ", faults" : "");
 }
 
 void World::run()
@@ -271,7 +274,7 @@ bool World::draw_request(Tag &tag)
 		tag.flags |= UBD_RQ_FUA;
 	if (tag.op == UBD_OP_WRITE_ZEROES && random_.percent(50))
 		tag.flags |= UBD_RQ_NOUNMAP;
-	tag.durable = changes && ((tag.flags & UBD_RQ_FUA) || profile_.sync_writes);
+	tag.durable = changes && !profile_.no_flush && ((tag.flags & UBD_RQ_FUA) || profile_.sync_writes);
 	return true;
 }
 

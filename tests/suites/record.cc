@@ -134,6 +134,26 @@ UBD_CASE(commands_that_are_none)
 	}
 }
 
+// By whatever descriptor: of a COW file by O_DIRECT, its bits are in the same file.
+UBD_CASE(one_file_by_two_descriptors)
+{
+	WorldConfig c;
+	c.block = 512;
+	c.cow_sectors = 1024;
+	Recorded r(c);
+	World &w = *r;
+	REQUIRE(!obey(w, "on 65536"));
+	CHECK((w.send_new(UBD_OP_WRITE, 8, 512).ok() && w.send_new(UBD_OP_FLUSH, ~0ull, 0).ok()));
+	CHECK((w.send_new(UBD_OP_READ, 0, 512).ok()));
+	REQUIRE(!obey(w, "off"));
+	Copy copy(w);
+	REQUIRE(copy.head().entries == 10);
+	is_handed(copy.entry(0), HostOp::write, cow_data_at + 8 * 512, 512, 512);
+	is_handed(copy.entry(4), HostOp::write, cow_bitmap_at, 128, 128);
+	for (u32 i = 0; i < 10; i++)
+		CHECK_EQ(copy.entry(i).file, i < 8 ? 0 : 1);
+}
+
 // Nothing was ever recorded: there is nothing to read, or to mark.
 UBD_CASE(nothing)
 {
@@ -409,6 +429,7 @@ UBD_CASE(a_commit)
 const ubd_test_case ubd_suite_record[] = {
 	UBD_ENTRY(commands),
 	UBD_ENTRY(commands_that_are_none),
+	UBD_ENTRY(one_file_by_two_descriptors),
 	UBD_ENTRY(nothing),
 	UBD_ENTRY(all_kinds),
 	UBD_ENTRY(in_the_order_of_what_happened),
