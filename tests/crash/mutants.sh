@@ -115,7 +115,7 @@ mutant discard-not-split cow.cc '/^Run CowLayout::next_run/,/^}/s/if (op != UBD_
 	'a discard punches what is not in the COW file'
 mutant discard-in-backing cow.cc 's/run.skip = op == UBD_OP_DISCARD;/;/' \
 	'a discard goes to the backing file'
-mutant bits-not-loaded cow_bitmap.cc '/^void CowBitmap::load/,/^}/s/^\tput(m_.touched, block);//' \
+mutant bits-not-loaded cow_bitmap.cc '/^void CowBitmap::load/,/^}/s/^\t\tput(m_.touched, block);/\t\t;/' \
 	'bits that are read from the file are not used'
 mutant last-bits-dropped cow_bitmap.cc '/^void CowBitmap::load/,/^}/s/mask(0, here - i \* word_bits)/0/' \
 	'the last bits of the device are not read'

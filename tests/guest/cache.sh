@@ -320,7 +320,7 @@ test_old_headers() {
 		made_cow even.cow 2
 	)
 	rm base.img
-	guest one ubd=cache:none "ubd0=$work/v1.cow,$work/16.img" ubd=sync "ubd1=$work/v2.cow,$work/16.img" \
+	guest_start one ubd=cache:none "ubd0=$work/v1.cow,$work/16.img" ubd=sync "ubd1=$work/v2.cow,$work/16.img" \
 		"ubd2=$work/even.cow,$work/other.img" <<-'EOF'
 		load
 		for disk in ubda ubdb ubdc; do
@@ -329,12 +329,40 @@ test_old_headers() {
 			same "$disk dma_alignment" "$(cat /sys/block/$disk/queue/dma_alignment)" $([ $disk = ubdc ] && echo 511 || echo 3)
 		done
 		cmp -n 512000 /dev/ubda $work/16.img
+		touch $work/up
+		until_file $work/go
 		unload
 	EOF
+	guest_await one up
+	expect_eq 'descriptors of the COW file' "$(descriptors one "$work/v1.cow")" '0 2'
+	expect_eq 'descriptors of its backing file' "$(descriptors one "$work/16.img")" '0 2'
+	expect_eq 'descriptors where data are at a page' "$(descriptors one "$work/even.cow")" '1 2'
+	touch go
+	guest_wait one
+	expect_eq status "$status" 0
 	expect_instead ubda "$work/v1.cow" none writeback 'its data begin at byte [0-9]+, which is no multiple of 4096 \(ubd-cow convert .*\)'
 	expect_instead ubdb "$work/v2.cow" directsync writethrough 'its data begin at byte [0-9]+, .*'
 	expect_once one "ubdc: $work/even.cow over .*, directsync, io_uring"
 	expect_silent one 'ubdc: .*takes its place'
+}
+
+# What this module has open is not taken for the kernel's own driver's.
+test_beside_own_driver() {
+	needs_direct
+	base
+	use_compare
+	guest one <<-'EOF'
+		load cache=none "device=0=$work/a.cow,$work/base.img" "device=1=$work/b.cow,$work/base.img" \
+			"device=2r=$work/base.img"
+		same disks "$(cd /sys/block && echo aubd*)" 'aubda aubdb aubdc'
+		for disk in aubda aubdb; do
+			"$tool" pattern write /dev/$disk 1000 500 1
+			"$tool" pattern check /dev/$disk 1000 500 1
+		done
+		cmp /dev/aubdc $work/base.img
+		unload
+	EOF
+	expect_eq 'disks' "$(log_count one 'ubd: aubd.: .*, none, io_uring')" 3
 }
 
 # A file system that has no O_DIRECT, for the file or for its backing file.

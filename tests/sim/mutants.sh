@@ -176,7 +176,7 @@ mutant poll-not-announced $q '/^void Queue::end_poll/,/^}/s/if (engine_.listen()
 mutant poll-no-last-look $q '/^void Queue::end_poll/,/^}/s/if (engine_.listen())/if (engine_.listen(), false)/' \
 	'what came at the end of the looking is missed'
 mutant poll-never-ends $q '/^void Queue::end_poll/,/^}/s/polling_ = false;/;/' 'who looks goes on looking'
-mutant fua-ignored $q 's/durable ? HostOp::write_sync : HostOp::write/HostOp::write/' 'FUA is ignored'
+mutant fua-ignored $q 's/durable && !by_commit ? HostOp::write_sync : HostOp::write/HostOp::write/' 'FUA is ignored'
 mutant sync-pending $q 's/h.sync_pending = durable;/h.sync_pending = false;/' \
 	'durable zeroes are not made durable'
 mutant sync-joins-running $q '/^bool Queue::lead_sync/,/^}/s/sync_waiting_.push(chunk);/sync_joined_.push(chunk);/' \
