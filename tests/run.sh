@@ -307,7 +307,7 @@ list_all() {
 	guest_tests | while read -r file name rest; do
 		echo "$(basename "$file" .sh).$name"
 	done
-	for name in format bench-check unit simulator crash fuzz coverage model mutants crash-mutants fuzz-mutants mutants-all \
+	for name in format bench-check unit simulator crash fuzz coverage model mutants crash-mutants fuzz-mutants engine-mutants mutants-all \
 		kunit-release kunit-debug; do
 		if wanted "$name"; then
 			echo "$name"
@@ -391,6 +391,7 @@ main() {
 	if wanted mutants; then stage mutants printed_test mutants -C tests/sim mutants-named; fi
 	if [ -n "$full" ] && wanted crash-mutants; then stage crash-mutants make_test crash-mutants -C tests/crash mutants; fi
 	if [ -n "$full" ] && wanted fuzz-mutants; then stage fuzz-mutants make_test fuzz-mutants -C tests/fuzz mutants; fi
+	if [ -n "$full" ] && wanted engine-mutants; then stage engine-mutants make_test engine-mutants -C tests/unit mutants; fi
 	if [ -n "$full" ] && wanted mutants-all; then stage mutants-all make_test mutants-all -C tests/sim mutants; fi
 	if wanted kunit-release; then stage kunit-release kunit_tests release build; fi
 	stage guest run_guest_tests

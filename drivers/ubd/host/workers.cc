@@ -193,14 +193,15 @@ void Workers::announce(Shared &s)
 /*
  * In a thread: the next job, or null at the end. What was done is announced before
  * the thread sleeps, but not at once: a guest that has work is not interrupted for
- * each part, and one that looks by itself not at all. `begun` is when jobs began to
- * follow each other, or when the last announcement was.
+ * each part, and one that looks by itself not at all. But it is announced before
+ * what may take long: plain writes to the page cache are what does not, as a rule.
+ * `begun` is when jobs began to follow each other, or when the last announcement was.
  */
 Workers::Job *Workers::await_job(Shared &s, PollWindow &window, u64 &begun)
 {
 	Job *job = next_job(s);
 	if (job) {
-		if (now_cycles() - begun > announce_after_cycles) {
+		if (job->chunk->op != HostOp::write || now_cycles() - begun > announce_after_cycles) {
 			announce(s);
 			begun = now_cycles();
 		}
