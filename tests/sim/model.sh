@@ -273,5 +273,41 @@ check found BUG_RETRY_WAITS
 check starves starves-NO_NEXT BUG_NO_NEXT
 report 'what matters is reached, bugs are found'
 
+model=$models/workers.pml
+one=(-DTHREADS=1 -DJOBS=2)
+if [ -n "$full" ]; then
+	check safe full-workers-2-jobs-3 -DTOTAL=3
+	check lives full-live-workers-2-jobs-3 -DTOTAL=3
+fi
+check safe workers-2-jobs-2 -DTOTAL=2
+check safe workers-2-job-1-times-3 -DJOBS=1 -DTOTAL=3
+check safe workers-1-jobs-4 "${one[@]}" -DTOTAL=4
+check lives live-workers-2-jobs-2 -DTOTAL=2
+check lives live-workers-1-jobs-3 "${one[@]}" -DTOTAL=3
+report 'worker threads lose nothing'
+
+check reached saw_woken
+check reached saw_tail_moved
+check reached saw_race
+check reached saw_push_race
+check reached saw_second_look
+check reached saw_nothing_new
+check reached saw_stop_asleep
+check found BUG_NO_WAKE
+check found BUG_TAIL_BARRIER
+check found BUG_SEEN_LATE
+check found BUG_TAIL_EARLY
+check found BUG_NO_EXCHANGE
+check found BUG_SLOTS
+check found BUG_PUSH
+check found BUG_ORDER "${one[@]}"
+check found BUG_SILENT
+check found BUG_LISTENING_EARLY
+check found BUG_LISTEN_BARRIER
+check found BUG_NO_LOOK
+check found BUG_KEPT
+check found BUG_STOP_ONCE
+report 'what matters is reached, bugs are found'
+
 echo "model: $passed passed, $failed failed"
 [ $failed -eq 0 ] && [ $passed -gt 0 ]
