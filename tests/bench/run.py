@@ -335,7 +335,7 @@ def parse():
     o.competitors = o.competitors.split(",")
     o.parts = o.parts.split(",")
     # A limit is for who does not say how often.
-    o.seconds = o.seconds or (None if o.full or o.repetitions or o.turns else 550)
+    o.seconds = o.seconds or (None if o.full or o.repetitions or o.turns else 540)
     o.repetitions = o.repetitions or 4
     o.turns = o.turns or (3 if o.full else 2)
     o.ms = o.ms or (500 if o.full else 60)
