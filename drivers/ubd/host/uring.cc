@@ -128,16 +128,16 @@ void UringEngine::prepare(Chunk &chunk)
 	mixed_count_++;
 }
 
-// Of several large reads the worker does every second one: what the host has in
-// its page cache is copied by two CPUs then.
+// Of several large reads the worker does half, by bytes: what the host has in its page
+// cache is copied by two CPUs then.
 void UringEngine::share_reads()
 {
-	bool to_worker = true;
+	u64 ours = 0, workers = 0;
 	for (Chunk *c = mixed_.front(); c && large_reads_ > 1; c = c->next) {
-		if (!is_large_read(*c))
+		if (c->op != HostOp::read)
 			continue;
-		c->to_worker = to_worker;
-		to_worker = !to_worker;
+		c->to_worker = is_large_read(*c) && workers <= ours;
+		(c->to_worker ? workers : ours) += c->bytes.value;
 	}
 	large_reads_ = 0;
 }
