@@ -346,7 +346,7 @@ s32 Ring::transfer(Chunk &chunk, bool cut)
 		check_direct(chunk);
 	u64 n = moving ? chunk.iov_bytes().value : chunk.bytes.value;
 	if (chunk.op == HostOp::read)
-		n = min(n, disk_.left_in_file(chunk.file, chunk.offset.value));
+		n = min(n, disk_.left_in_file(chunk.file % buffered_file, chunk.offset.value));
 	if (cut && n > 1 && chunk.op != HostOp::sync) {
 		const u64 all = n;
 		n = random_.range(1, n - 1);
@@ -372,7 +372,7 @@ u64 Ring::move(Chunk &chunk, u64 n)
 	for (u32 i = chunk.first; i < chunk.iovs && done < n; i++) {
 		const u64 part = min<u64>(chunk.iov[i].bytes, n - done);
 		if (chunk.op == HostOp::read)
-			disk_.read(chunk.file, chunk.offset.value + done, chunk.iov[i].base, part);
+			disk_.read(chunk.file % buffered_file, chunk.offset.value + done, chunk.iov[i].base, part);
 		else
 			disk_.write(chunk.offset.value + done, chunk.iov[i].base, part);
 		done += part;

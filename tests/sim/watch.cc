@@ -56,7 +56,7 @@ void Watch::prepare(Chunk &chunk)
 	      chunk.file, chunk.offset.value, chunk.bytes.value, chunk.iovs - chunk.first, fresh ? "" : " again",
 	      chunk.from_reserve ? " reserve" : "");
 	held_.push_back({ &chunk, &tag, chunk.op, chunk.offset.value, chunk.bytes.value, chunk.first, chunk.iovs,
-			  world_.stamp() });
+			  world_.stamp(), chunk.file });
 	inner_.prepare(chunk);
 }
 
@@ -84,7 +84,7 @@ void Watch::check_operation(const Chunk &chunk, const Tag &tag) const
 	}
 	if (!right || (chunk.op == HostOp::sync && no_flush_))
 		fail("request %llu: host operation %s for a %s", tag.arrival, name_of(chunk.op), op_name(tag.op));
-	if (chunk.file && tag.op != UBD_OP_READ)
+	if (chunk.file % buffered_file && tag.op != UBD_OP_READ)
 		fail("request %llu changes the backing file", tag.arrival);
 }
 
@@ -92,11 +92,11 @@ void Watch::check_operation(const Chunk &chunk, const Tag &tag) const
 void Watch::check_range(const Chunk &chunk, const Tag &tag) const
 {
 	const u64 start = tag.sector * sector_bytes;
-	const u64 at = disk_.device_offset(chunk.file, chunk.offset.value);
+	const u64 at = disk_.device_offset(chunk.file % buffered_file, chunk.offset.value);
 	if (at < start || !chunk.bytes.value || at + chunk.bytes.value > start + tag.bytes)
 		fail("request %llu: a part at byte %llu of %llu bytes is not in it", tag.arrival, at,
 		     chunk.bytes.value);
-	if (tag.op == UBD_OP_READ && disk_.bit(at / sector_bytes) == (chunk.file != 0))
+	if (tag.op == UBD_OP_READ && disk_.bit(at / sector_bytes) == (chunk.file % buffered_file != 0))
 		fail("request %llu reads byte %llu from the wrong file", tag.arrival, at);
 	if (!moves_data(chunk.op))
 		return;
@@ -119,7 +119,7 @@ bool Watch::note_fresh(const Chunk &chunk, Tag &tag) const
 		tag.sync_handed = true;
 		return first;
 	}
-	const u64 at = disk_.device_offset(chunk.file, chunk.offset.value) - tag.sector * sector_bytes;
+	const u64 at = disk_.device_offset(chunk.file % buffered_file, chunk.offset.value) - tag.sector * sector_bytes;
 	if (at + chunk.bytes.value <= tag.handed)
 		return false;
 	if (at != tag.handed)
@@ -215,6 +215,9 @@ void Watch::note_error(const Held &h, int error)
 		h.tag->memory_errors++;
 		return;
 	}
+	// By O_DIRECT: it goes by the page cache then.
+	if (error == errno_inval && direct_ && moves_data(h.op) && h.file < buffered_file)
+		return;
 	const bool cannot = (h.op == HostOp::punch || h.op == HostOp::zero) &&
 			    (error == errno_opnotsupp || error == errno_nosys);
 	if (cannot && h.op == HostOp::punch)

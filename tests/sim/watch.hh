@@ -16,8 +16,8 @@ namespace ubd::sim
 
 class Watch final : public Engine {
 public:
-	Watch(World &w, Engine &inner, const Disk &disk, bool no_flush)
-		: world_(w), inner_(inner), disk_(disk), no_flush_(no_flush)
+	Watch(World &w, Engine &inner, const Disk &disk, bool direct, bool no_flush)
+		: world_(w), inner_(inner), disk_(disk), direct_(direct), no_flush_(no_flush)
 	{
 	}
 	Watch(const Watch &) = delete;
@@ -60,6 +60,7 @@ private:
 		u64 offset, bytes;
 		u32 first, iovs;
 		u64 prepared; // stamp
+		u8 file;
 	};
 
 	void check_operation(const Chunk &chunk, const Tag &tag) const;
@@ -74,6 +75,7 @@ private:
 	World &world_;
 	Engine &inner_;
 	const Disk &disk_;
+	const bool direct_;
 	const bool no_flush_; // the host is asked for no fdatasync
 	std::vector<Held> held_;
 	u64 newest_ = 0; // arrival of the last request of which a fresh part came

@@ -70,7 +70,8 @@ private:
 World::World(u64 seed)
 	: headers("header", ubd_header_bytes()), chunks("chunk", ubd_chunk_bytes()), random_(seed), profile_(random_),
 	  disk_(profile_, random_), ring_(*this, profile_, disk_, random_), late_timer_(*this),
-	  faults_(ring_, late_timer_), watch_(*this, engine_of(profile_, ring_, faults_), disk_, profile_.no_flush),
+	  faults_(ring_, late_timer_),
+	  watch_(*this, engine_of(profile_, ring_, faults_), disk_, profile_.direct, profile_.no_flush),
 	  queue_(&kernel_side, watch_, disk_, queue_config(profile_)), tags_(profile_.tags), users_(profile_.sectors)
 {
 	world = this;
