@@ -373,6 +373,8 @@ void World::check_end()
 	if (headers.live() || chunks.live() || watch_.held() || ring_.holds())
 		fail("leak: %zu headers, %zu chunks, %zu with the engine", headers.live(), chunks.live(),
 		     watch_.held());
+	if (!ubd_queue_drained(queue()))
+		fail("at the end the host has something of a device that goes");
 	disk_.check_all();
 	TRACE("the end");
 }

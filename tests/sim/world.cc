@@ -356,8 +356,10 @@ void World::interrupt(bool nested)
 // Of a thread that has the CPU until somebody else wants it; interrupts come.
 void World::poll()
 {
-	TRACE("polls");
 	poll_wanted_ = false;
+	if (!ubd_queue_wants_poll(queue()))
+		return;
+	TRACE("polls");
 	Entered entered(*this, false); // it may serve, or not
 	ubd_queue_begin_poll(queue());
 	for (u32 looks = 0; looks < 300 && !random_.percent(2); looks++) {

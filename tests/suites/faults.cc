@@ -487,11 +487,13 @@ UBD_CASE(listen_tells_what_is_ready)
 	unsigned long flags = ubd_k_lock(&w.k);
 	w.faults.quiet();
 	w.faults.prepare(*c);
+	CHECK(w.faults.ready());
 	CHECK(w.faults.listen());
 	CHECK(!w.engine.listening());
 	Completion done;
 	CHECK_EQ((w.faults.reap(&done, 1)), 1);
 	CHECK(done.chunk == c && done.result == -5);
+	CHECK(!w.faults.ready());
 	CHECK(!w.faults.listen());
 	CHECK(w.engine.listening());
 	CHECK(!__builtin_strcmp(w.faults.name(), w.engine.name()));

@@ -289,9 +289,16 @@ UBD_CASE(no_commit_outlives_the_device)
 	}
 	CHECK(w.queue.drained());
 	CHECK_EQ(w.stats().commits, 1);
+	FakeRequest &read = w.send_new(UBD_OP_READ, 0, 4096);
+	CHECK(!w.queue.drained());
+	w.engine.complete(0);
+	CHECK(w.interrupt());
+	CHECK(read.ok());
 	w.engine.hold = false;
 	CHECK(w.send_new(UBD_OP_WRITE, 64, 4096).ok());
 	CHECK(w.expire());
+	CHECK_EQ(w.stats().commits, 1);
+	w.queue.go_synchronous();
 	CHECK_EQ(w.stats().commits, 1);
 	CHECK(w.queue.drained());
 }

@@ -279,8 +279,7 @@ bool Queue::poll(u64 now_ns)
 		if (stats_.polled_completions != before)
 			return look_;
 		// Only a hint: it must not make the window begin anew.
-		if (idle_since_ns_)
-			idle_since_ns_ = since;
+		idle_since_ns_ = since;
 	}
 	return look_ && !look_is_over(now_ns);
 }
