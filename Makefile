@@ -60,6 +60,9 @@ modules-debug modules-compare: modules-%: kernel-% | setup
 
 # --- what guests use -----------------------------------------------------------
 
+# The release.
+version := $(shell sed -n 's/^.define UBD_VERSION "\(.*\)"$$/\1/p' include/ubd/version.h)
+
 # To run in a root of any kind: linked statically, or scripts for any shell.
 guest-tools := $(B)/ubd-top $(B)/ubd-report
 top-objects := $(patsubst %.cc,$(B)/ubd-top.o/%.o,$(wildcard tools/top/*.cc))
@@ -118,7 +121,6 @@ $(B)/ubd-cow: $(cow-objects)
 tools: $(host-tools) $(guest-tools)
 
 # Manual pages as they are installed, with the release.
-version := $(shell sed -n 's/^.define UBD_VERSION "\(.*\)"$$/\1/p' include/ubd/version.h)
 man-pages := $(patsubst Documentation/man/%,$(B)/man/%.gz,$(wildcard Documentation/man/*.[1-9]))
 $(man-pages): $(B)/man/%.gz: Documentation/man/% include/ubd/version.h
 	@mkdir -p $(@D)
@@ -132,11 +134,11 @@ man: $(man-pages)
 # They take what was built, by whomever: root's make must not begin anew. PARTS
 # is some of: module tools man udev initramfs doc kernel source.
 install uninstall:
-	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' MODDIR='$(MODDIR)' DOCDIR='$(DOCDIR)' TOOLS='$(host-tools)' \
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' MODDIR='$(MODDIR)' DOCDIR='$(DOCDIR)' TOOLS='$(host-tools) $(guest-tools)' \
 		tools/package/install.sh $@ $(PARTS)
 
 deb: all
-	@TOOLS='$(host-tools)' tools/package/deb.sh '$(or $(PACKAGES),$(B)/package)'
+	@TOOLS='$(host-tools) $(guest-tools)' tools/package/deb.sh '$(or $(PACKAGES),$(B)/package)'
 
 dist:
 	@tools/package/dist.sh $(B)

@@ -59,15 +59,17 @@ test_install() {
 			echo "755 usr/$name"
 		done
 		echo "644 usr/lib/modules/$release/updates/ubd.ko"
-		echo '755 usr/bin/ubd-cow'
-		echo '644 usr/share/man/man1/ubd-cow.1.gz'
+		for name in ubd-cow ubd-report ubd-top; do
+			echo "755 usr/bin/$name"
+			echo "644 usr/share/man/man1/$name.1.gz"
+		done
 		echo '644 usr/share/man/man4/ubd.4.gz'
 		echo '644 usr/lib/udev/rules.d/60-ubd.rules'
 		echo '755 usr/lib/ubd/init'
 		echo '755 usr/lib/ubd/gen_init_cpio'
 		echo '755 usr/lib/ubd/initramfs.sh'
 		echo '644 usr/share/doc/ubd/README.md'
-		for name in "$top"/Documentation/*.md; do
+		for name in "$top"/Documentation/*.{md,svg}; do
 			echo "644 usr/share/doc/ubd/Documentation/${name##*/}"
 		done
 	} | sort -k 2 >want
@@ -115,7 +117,7 @@ test_install_unbuilt() {
 	mkdir unbuilt
 	cp -r "$top"/{Makefile,README.md,Documentation,include,drivers,Kbuild,LICENSE,tools} unbuilt
 	mkdir unbuilt/build
-	cp "$top/build/ubd.ko" "$top/build/ubd-cow" unbuilt/build
+	cp "$top"/build/{ubd.ko,ubd-cow,ubd-top,ubd-report} unbuilt/build
 	make -s -C unbuilt install "DESTDIR=$work/stage" >out 2>&1 || got=$?
 	cat out
 	[ "$got" != 0 ] || fail 'it went well'

@@ -105,7 +105,7 @@ test_usage() {
 	[ ! -s out ] || fail "it prints: $(cat out)"
 	sh "$report" --help | grep -q '^usage: ubd-report'
 	expect_eq version "$(sh "$report" --version)" \
-		"ubd-report $(sed -n 's/^#define UBD_VERSION "\(.*\)"/\1/p' "$top/drivers/ubd/kernel/main.c")"
+		"ubd-report $(sed -n 's/^#define UBD_VERSION "\(.*\)"/\1/p' "$top/include/ubd/version.h")"
 	is=0
 	SYSFS_PATH=$work sh "$report" >out 2>why || is=$?
 	expect_eq 'status without sysfs' "$is" 1

@@ -211,7 +211,7 @@ test_usage() {
 	"$top_program" --help >out
 	grep -q '^usage: ubd-top' out
 	# As its manual page and the module say.
-	expect_eq version "$("$top_program" --version)" "ubd-top $(sed -n 's/^#define UBD_VERSION "\(.*\)"/\1/p' "$top/drivers/ubd/kernel/main.c")"
+	expect_eq version "$("$top_program" --version)" "ubd-top $(sed -n 's/^#define UBD_VERSION "\(.*\)"/\1/p' "$top/include/ubd/version.h")"
 	# Who reads no more ends it.
 	{ "$top_program" -b -d 0.1 || expect_eq status $? 141; } | head -n 1 >out
 	grep -q '^ubd-top .* 0 disks' out

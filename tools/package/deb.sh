@@ -79,6 +79,7 @@ strip_files()
 	for file in "$@"; do
 		case $file in
 		*.ko) strip --strip-debug "$file" ;;
+		*/ubd-report) ;; # a script
 		*) strip --strip-unneeded --remove-section=.comment --remove-section=.note "$file" ;;
 		esac
 	done

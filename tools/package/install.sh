@@ -93,7 +93,7 @@ files()
 		;;
 	doc)
 		file 644 README.md "$docdir/README.md"
-		for name in Documentation/*.md; do
+		for name in Documentation/*.md Documentation/*.svg; do
 			file 644 "$name" "$docdir/$name"
 		done
 		;;

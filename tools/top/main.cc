@@ -3,6 +3,7 @@
  * ubd-top: what ubd disks do, live. See Documentation/man/ubd-top.1. Linked
  * statically, for guests of any kind.
  */
+#include "../../include/ubd/version.h"
 #include "screen.hh"
 #include "table.hh"
 
@@ -21,7 +22,7 @@ using namespace ubd::top;
 namespace
 {
 
-constexpr const char *version = "ubd-top 0.1.0\n";
+constexpr const char *version = "ubd-top " UBD_VERSION "\n";
 constexpr const char *help = "usage: ubd-top [-b] [-c] [-d SECONDS] [-n REPORTS] [DISK]...\n"
 			     "  -b, --batch          print report after report, for a file or another program\n"
 			     "  -c, --totals         totals since the disk is there, not rates per second\n"
