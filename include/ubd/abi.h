@@ -378,9 +378,22 @@ bool ubd_parse_cache(const char *text, size_t bytes, enum ubd_cache *mode);
 /* All names, for messages. */
 #define UBD_CACHE_NAMES "writeback, none, writethrough, directsync, unsafe"
 
+/* What does a device's I/O on the host. */
+enum ubd_engine {
+	UBD_ENGINE_DEFAULT, /* as the module's parameter has it */
+	UBD_ENGINE_AUTO, /* io_uring, or threads where the host forbids it */
+	UBD_ENGINE_IO_URING,
+	UBD_ENGINE_THREADS,
+};
+
+/* By its name (not NUL-terminated); UBD_ENGINE_DEFAULT if it is none. Any context. */
+enum ubd_engine ubd_parse_engine(const char *name, size_t bytes);
+#define UBD_ENGINE_NAMES "auto, io_uring, threads"
+
 /* One device as the command line describes it; see core/options.hh. */
 struct ubd_options {
 	ubd_u32 index;
+	enum ubd_engine engine; /* of ubd=engine:NAME, or UBD_ENGINE_DEFAULT */
 	bool read_only; /* r */
 	bool plain; /* d: no COW detection */
 	bool shared; /* c: no locks */
@@ -396,6 +409,7 @@ struct ubd_options {
 /* State that goes from one option to the next. */
 struct ubd_option_state {
 	enum ubd_cache cache; /* of the devices that follow */
+	enum ubd_engine engine; /* of the last ubd=engine:NAME */
 };
 
 enum ubd_option_kind {
@@ -424,6 +438,7 @@ struct ubd_open_settings {
 	ubd_u32 queue_depth;
 	ubd_u32 block_size; /* logical, bytes; 0: as the files have it */
 	ubd_u32 poll_us; /* completions are looked for that long before the CPU idles; 0: never */
+	enum ubd_engine engine; /* where the command line names none */
 	ubd_u32 commit_ms; /* age at which new bits of a COW file are committed; 0: never */
 };
 

@@ -44,9 +44,9 @@ template <size_t n> std::string text(const char (&from)[n])
 
 bool same(const ubd_options &a, const ubd_options &b)
 {
-	return a.index == b.index && a.read_only == b.read_only && a.cache == b.cache && a.shared == b.shared &&
-	       a.plain == b.plain && a.no_discard == b.no_discard && text(a.path) == text(b.path) &&
-	       text(a.backing) == text(b.backing) && text(a.serial) == text(b.serial) &&
+	return a.index == b.index && a.engine == b.engine && a.read_only == b.read_only && a.cache == b.cache &&
+	       a.shared == b.shared && a.plain == b.plain && a.no_discard == b.no_discard &&
+	       text(a.path) == text(b.path) && text(a.backing) == text(b.backing) && text(a.serial) == text(b.serial) &&
 	       text(a.shown) == text(b.shown) && text(a.backing_shown) == text(b.backing_shown);
 }
 
@@ -87,7 +87,7 @@ void check_device(const ubd_options &o, const std::string &mode)
 	char disk[16];
 	ubd_disk_name("ubd", o.index, disk, sizeof(disk));
 	REQUIRE(std::memchr(disk, 0, sizeof(disk)) && std::strlen(disk) >= 4 && std::strlen(disk) <= 6);
-	ubd_option_state state{ o.cache };
+	ubd_option_state state{ o.cache, o.engine };
 	const Parsed again = parse(word_of(o), state);
 	REQUIRE(again.kind == UBD_OPTION_DEVICE && same(again.options, o));
 }
@@ -114,6 +114,15 @@ std::string mode_of(const std::string &word, const std::string &mode)
 	return s ? synced.at(mode) : mode;
 }
 
+// The engine that a word names, or the default.
+ubd_engine engine_of(const std::string &word)
+{
+	return word == "ubd=engine:auto"       ? UBD_ENGINE_AUTO
+	       : word == "ubd=engine:io_uring" ? UBD_ENGINE_IO_URING
+	       : word == "ubd=engine:threads"  ? UBD_ENGINE_THREADS
+					       : UBD_ENGINE_DEFAULT;
+}
+
 std::string line_of(Input in)
 {
 	std::string line;
@@ -134,19 +143,25 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	const std::string line = line_of(Input(data, bytes));
 	ubd_option_state state{};
 	std::string mode = "writeback";
+	ubd_engine engine = UBD_ENGINE_DEFAULT;
 	for (size_t at = 0, end; at < line.size(); at = end + 1) {
 		end = std::min(line.find(' ', at), line.size());
 		const std::string word = line.substr(at, end - at);
 		const std::string after = mode_after(word, mode);
+		const ubd_engine named = engine_of(word);
+		engine = named == UBD_ENGINE_DEFAULT ? engine : named;
 		const Parsed p = parse(word, state);
 		REQUIRE((p.kind == UBD_OPTION_OTHER) ==
 			(word.compare(0, 3, "ubd") != 0 || word.compare(0, 4, "ubd.") == 0));
-		REQUIRE((p.kind == UBD_OPTION_GLOBAL) == !after.empty());
+		REQUIRE((p.kind == UBD_OPTION_GLOBAL) == (!after.empty() || named != UBD_ENGINE_DEFAULT));
 		mode = after.empty() ? mode : after;
 		REQUIRE(name_of(state.cache) == mode);
+		REQUIRE(state.engine == engine);
 		REQUIRE((p.kind == UBD_OPTION_BAD) == !p.why.empty());
-		if (p.kind == UBD_OPTION_DEVICE)
+		if (p.kind == UBD_OPTION_DEVICE) {
+			REQUIRE(p.options.engine == engine);
 			check_device(p.options, mode_of(word, mode));
+		}
 	}
 	return 0;
 }

@@ -332,7 +332,8 @@ killed_guests() {
 		land=land
 		[ $((round / 2 % 2)) = 0 ] || land=try
 		guest_start_bare "r$round" "ubd0=$work/a.cow,$work/base.img" "ubd1=$work/l.cow,$work/landed.img" \
-			"ubd2=$work/raw.img" -- streams "$module:cache=$cache" "write=/dev/ubda=0=$work/a" \
+			"ubd2=$work/raw.img" -- streams "$module:cache=$cache${test_args:+:$test_args}" \
+			"write=/dev/ubda=0=$work/a" \
 			"write=/dev/ubda=4=$work/b" "$land=/dev/ubdb=0=$work/l" "fua=/dev/ubdc=0=$work/f" end
 		streams_await "r$round" a b l f
 		expect_eq 'disks in that mode' "$(log_count "r$round" "ubd: ubd[abc]: .*, $cache, ")" 3
@@ -808,8 +809,8 @@ test_snapshot() {
 	expect_silent one 'was removed on the host'
 	expect_eq 'the files' "$(sha256sum a.cow base.img)" "$sums"
 	[ ! -e none.cow ] || fail 'a COW file was made'
-	expect_log one "ubda: $work/base.img: .*, snapshot, io_uring"
-	expect_log one "ubdb: $work/a.cow over $work/base.img: .*, snapshot, io_uring"
+	expect_log one "ubda: $work/base.img: .*, snapshot, (io_uring|threads)"
+	expect_log one "ubdb: $work/a.cow over $work/base.img: .*, snapshot, (io_uring|threads)"
 	guest three "ubd0=$work/base.img" <<-'EOF'
 		load snapshot=1 snapshot_dir=$work/nowhere
 		[ ! -e /dev/ubda ] || die 'a disk without a place to write to'

@@ -33,7 +33,8 @@ mount_all() {
 
 # load [PARAMETER...]
 load() {
-	insmod "$module" "$@"
+	# shellcheck disable=SC2086 # words; what comes later counts
+	insmod "$module" $test_args "$@"
 }
 
 unload() {

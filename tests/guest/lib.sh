@@ -8,6 +8,8 @@
 #
 # Before run_tests, a file may set limit[TEST]=SECONDS (or default_limit) and
 # property[TEST] to some of: alone (no other test beside it), full (only in the long form).
+# UBD_TEST_ARGS=PARAMETER... has each guest load the module with these, too: so all
+# runs with another engine, for example. The directory is then another one.
 # Each test has a directory $work of its own. It passes if its function ends
 # well and no kernel complained; skip ends it as not possible here.
 # shellcheck shell=bash
@@ -27,6 +29,7 @@ debug_module=${UBD_DEBUG_MODULE:-$top/build/debug/ubd.ko}
 compare_module=${UBD_COMPARE_MODULE:-$top/build/compare/ubd.ko}
 test_root=${UBD_TEST_ROOT:-$top/build/test}
 tool=$test_root/tool
+test_args=${UBD_TEST_ARGS:-}
 
 # What the next guest is made of.
 kernel=$release_kernel
@@ -146,7 +149,7 @@ write_init() {
 
 	{
 		echo '#!/bin/bash'
-		declare -p name work tool module top guest_dir test_root soak_seconds soak_seed
+		declare -p name work tool module top guest_dir test_root test_args soak_seconds soak_seed
 		echo "mnt=$work/$name.mnt"
 		echo ". $guest_dir/init.sh"
 		echo ". $work/$name.sh"
@@ -395,7 +398,7 @@ end_test() {
 run_test() {
 	(
 		set -eE
-		work=$test_root/$(basename "$0" .sh).$1
+		work=$test_root/$(basename "$0" .sh).$1${test_args:+@${test_args##*=}}
 		rm -rf "$work"
 		mkdir -p "$work"
 		cd "$work" || exit 1

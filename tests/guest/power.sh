@@ -134,7 +134,8 @@ power_fails_often() {
 		fi
 		[ $((round % 2)) = 0 ] || new_overlays
 		guest_start_bare "r$round" "ubd0=$mnt/a.cow,$mnt/base.img" "ubd1=$mnt/raw.img" \
-			"ubd2=$mnt/u.cow,$mnt/other.img" -- streams "$module:commit_ms=30:cache=$cache" \
+			"ubd2=$mnt/u.cow,$mnt/other.img" -- \
+			streams "$module:commit_ms=30:cache=$cache${test_args:+:$test_args}" \
 			"$flushing=/dev/ubda=0=$work/a" "$flushing=/dev/ubda=4=$work/b" "try=/dev/ubda=8=$work/t" \
 			"try=/dev/ubdc=0=$work/u" "$flushing=/dev/ubdb=0=$work/w" "$fua=/dev/ubdb=4=$work/f" end
 		streams_await "r$round" a b t u w f

@@ -135,8 +135,13 @@ constexpr Bad bad[] = {
 	{ "ubd=/a", "only ubd=sync" },
 	{ "ubd=syn", "only ubd=sync" },
 	{ "ubd=sync1", "only ubd=sync" },
-	{ "ubd=cache", "only ubd=sync and ubd=cache:MODE" },
+	{ "ubd=cache", "only ubd=sync, ubd=cache:MODE and ubd=engine:NAME" },
 	{ "ubd=cache=none", "only ubd=sync" },
+	{ "ubd=engine", "only ubd=sync" },
+	{ "ubd=engine:", "unknown engine" },
+	{ "ubd=engine:thread", "unknown engine" },
+	{ "ubd=engine:threads1", "unknown engine" },
+	{ "ubd=engine:Auto", "unknown engine" },
 	{ "ubd1024=/a", "out of range" },
 	{ "ubd0x400=/a", "out of range" },
 	{ "ubd02000=/a", "out of range" },
@@ -192,7 +197,7 @@ UBD_CASE(bad_words)
 	for (const Bad &b : bad) {
 		Parsed p;
 		p.parse(b.word);
-		if (p.kind != UBD_OPTION_BAD || !contains(p.why, b.why) || p.state.cache)
+		if (p.kind != UBD_OPTION_BAD || !contains(p.why, b.why) || p.state.cache || p.state.engine)
 			failed_here(__FILE__, __LINE__, "%s: kind %d, \"%s\", expected \"%s\"", b.word, p.kind, p.why,
 				    b.why);
 	}
@@ -202,9 +207,29 @@ UBD_CASE(words_of_others)
 {
 	for (const char *word : others) {
 		Parsed p;
-		if (p.parse(word) != UBD_OPTION_OTHER || p.state.cache)
+		if (p.parse(word) != UBD_OPTION_OTHER || p.state.cache || p.state.engine)
 			failed_here(__FILE__, __LINE__, "\"%s\": kind %d, \"%s\"", word, p.kind, p.why);
 	}
+}
+
+UBD_CASE(the_engine_counts_from_there_on)
+{
+	Parsed p;
+	CHECK_EQ(p.parse("ubd0=/a"), UBD_OPTION_DEVICE);
+	CHECK_EQ(p.o->engine, UBD_ENGINE_DEFAULT);
+	CHECK_EQ(p.parse("ubd=engine:threads"), UBD_OPTION_GLOBAL);
+	CHECK_EQ(p.parse("ubd1=/b"), UBD_OPTION_DEVICE);
+	CHECK_EQ(p.o->engine, UBD_ENGINE_THREADS);
+	CHECK_EQ(p.o->cache, UBD_CACHE_WRITEBACK);
+	CHECK_EQ(p.parse("ubd=engine:nonsense"), UBD_OPTION_BAD);
+	CHECK_EQ(p.parse("ubd=engine:io_uring"), UBD_OPTION_GLOBAL);
+	CHECK_EQ(p.parse("ubd2s=/c"), UBD_OPTION_DEVICE);
+	CHECK_EQ(p.o->engine, UBD_ENGINE_IO_URING);
+	CHECK_EQ(p.parse("ubd=engine:auto"), UBD_OPTION_GLOBAL);
+	CHECK_EQ(p.parse("ubd3=/d"), UBD_OPTION_DEVICE);
+	CHECK_EQ(p.o->engine, UBD_ENGINE_AUTO);
+	CHECK_EQ(p.parse("ubd=engine:threads0=/x", 18), UBD_OPTION_GLOBAL); // the word ends there
+	CHECK_EQ(p.state.engine, UBD_ENGINE_THREADS);
 }
 
 UBD_CASE(sync_counts_from_there_on)
@@ -435,6 +460,7 @@ const ubd_test_case ubd_suite_options[] = {
 	UBD_ENTRY(good_words),
 	UBD_ENTRY(bad_words),
 	UBD_ENTRY(words_of_others),
+	UBD_ENTRY(the_engine_counts_from_there_on),
 	UBD_ENTRY(sync_counts_from_there_on),
 	UBD_ENTRY(cache_modes),
 	UBD_ENTRY(bad_cache_modes),

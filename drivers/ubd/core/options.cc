@@ -168,10 +168,18 @@ ubd_option_kind parse(Text t, ubd_option_state &state, ubd_options &o, const Why
 		return ubd_parse_cache(t.at, t.left, &state.cache)
 			       ? UBD_OPTION_GLOBAL
 			       : why.bad("unknown cache mode; the modes are " UBD_CACHE_NAMES);
+	if (t.take("=engine:")) {
+		const ubd_engine engine = ubd_parse_engine(t.at, t.left);
+		if (engine == UBD_ENGINE_DEFAULT)
+			return why.bad("unknown engine; the engines are " UBD_ENGINE_NAMES);
+		state.engine = engine;
+		return UBD_OPTION_GLOBAL;
+	}
 	if (t.peek() == '=')
-		return why.bad("only ubd=sync and ubd=cache:MODE are known without a device number");
+		return why.bad("only ubd=sync, ubd=cache:MODE and ubd=engine:NAME are known without a device number");
 	__builtin_memset(&o, 0, sizeof(o)); // 8 KiB: no temporary on a kernel stack
 	o.cache = state.cache;
+	o.engine = state.engine;
 	if (!take_index(t, o.index))
 		return why.bad("no device number; give one from 0 to 1023, or a letter from a to z");
 	if (o.index >= UBD_MAX_DEVICES)
@@ -239,6 +247,15 @@ ubd_option_kind ubd_parse_option(const char *word, size_t bytes, ubd_option_stat
 				 size_t why_bytes)
 {
 	return ubd::parse(ubd::Text{ word, bytes }, *state, *out, ubd::Why{ why, why_bytes });
+}
+
+ubd_engine ubd_parse_engine(const char *name, size_t bytes)
+{
+	static constexpr const char *names[] = { "auto", "io_uring", "threads" };
+	for (ubd::u32 i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (ubd::Text{ name, bytes }.is(names[i]))
+			return static_cast<ubd_engine>(UBD_ENGINE_AUTO + i);
+	return UBD_ENGINE_DEFAULT;
 }
 
 void ubd_disk_name(const char *prefix, ubd_u32 index, char *to, size_t bytes)

@@ -4,6 +4,7 @@
  *
  *	ubd<n><flags>=<file>[(,|:)<backing>[(,|:)<serial>]]
  *	ubd=sync
+ *	ubd=engine:<name>	(ours alone)
  *
  * and one word more, of our own, that is for the devices after it, as that is:
  *

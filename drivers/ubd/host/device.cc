@@ -53,6 +53,12 @@ const char *ring_remedy(int error)
 	}
 }
 
+// By a sandbox, the administrator, or a limit: then there is another way.
+bool is_forbidden(int error)
+{
+	return error == errno_perm || error == errno_acces || error == errno_nosys || error == errno_nomem;
+}
+
 // Where files without a name are made.
 class TemporaryDirectory {
 public:
@@ -77,7 +83,8 @@ private:
 Device::Device(const ubd_options &o, const ubd_open_settings &s, const char *disk, ubd_kqueue *k)
 	: k_(k), disk_(disk), index_(o.index), want_read_only_(o.read_only),
 	  cache_(s.snapshot && !o.read_only ? UBD_CACHE_WRITEBACK : o.cache), shared_(o.shared),
-	  no_discard_(o.no_discard), plain_(o.plain), settings_(s), snapshot_(s.snapshot && !o.read_only)
+	  no_discard_(o.no_discard), plain_(o.plain), settings_(s), snapshot_(s.snapshot && !o.read_only),
+	  asked_(o.engine != UBD_ENGINE_DEFAULT ? o.engine : s.engine)
 {
 	copy_text(path_, o.path, sizeof(path_));
 	copy_text(shown_, o.shown, sizeof(shown_));
@@ -94,9 +101,11 @@ Device::~Device()
 			cow_file_.commit_last(request(FileRole::container), file_);
 		queue_->~Queue();
 	}
-	engine_.close();
+	uring_.close();
+	threads_.close();
 #ifdef UBD_FAULTS
-	ubd_k_free(faults_.recorder().take_memory());
+	if (faults_)
+		ubd_k_free(faults_->recorder().take_memory());
 #endif
 	relay_release(index_);
 }
@@ -306,15 +315,45 @@ Error Device::open_engine()
 	files.fds[buffered_file] = file_.fd();
 	files.fds[backing_file + buffered_file] = backing.fd();
 	files.sync_write_fd = file_.sync_fd();
-	Error e = engine_.open(settings_.queue_depth, settings_.wake_fd, files, !file_.read_only());
-	if (e)
+	if (asked_ != UBD_ENGINE_THREADS) {
+		const Error e = open_uring(files);
+		if (!e || asked_ == UBD_ENGINE_IO_URING || !is_forbidden(e.number))
+			return e;
+	}
+	return open_threads(files);
+}
+
+Error Device::open_uring(const EngineFiles &files)
+{
+	const Error e = uring_.open(settings_.queue_depth, settings_.wake_fd, files, !file_.read_only());
+	const bool alone = asked_ == UBD_ENGINE_IO_URING || !is_forbidden(e.number);
+	if (!e) {
+		engine_ = &uring_;
+		if (const int why = uring_.writer_error().number)
+			ubd_k_log(UBD_LOG_WARN, false,
+				  "%s: %s: the host lets us have no thread for writes: %s (%d); io_uring does them, "
+				  "which is slower: raise the limits on processes (ulimit -u, pids.max)\n",
+				  disk_, shown_, errno_words(why), why);
+	} else if (alone) {
 		ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: cannot set up io_uring: %s (%d); %s\n", disk_, shown_,
 			  errno_words(e.number), e.number, ring_remedy(e.number));
-	else if (const int why = engine_.writer_error().number)
-		ubd_k_log(UBD_LOG_WARN, false,
-			  "%s: %s: the host lets us have no thread for writes: %s (%d); io_uring does them, which is "
-			  "slower: raise the limits on processes (ulimit -u, pids.max)\n",
-			  disk_, shown_, errno_words(why), why);
+	} else {
+		ubd_k_log(UBD_LOG_INFO, false, "%s: %s: the host allows no io_uring: %s (%d); threads do its work\n",
+			  disk_, shown_, errno_words(e.number), e.number);
+	}
+	return e;
+}
+
+Error Device::open_threads(const EngineFiles &files)
+{
+	const Error e = threads_.open(settings_.queue_depth, settings_.wake_fd, files);
+	if (!e)
+		engine_ = &threads_;
+	else
+		ubd_k_log(UBD_LOG_ERROR, false,
+			  "%s: %s: cannot start threads: %s (%d); raise the limits on processes and open files "
+			  "(ulimit -u, ulimit -n, pids.max)\n",
+			  disk_, shown_, errno_words(e.number), e.number);
 	return e;
 }
 
@@ -332,10 +371,11 @@ void Device::make_queue()
 	c.cow = is_cow_ ? &cow_file_.cow() : nullptr;
 	const Layout &layout = is_cow_ ? static_cast<const Layout &>(cow_layout_) : raw_layout_;
 #ifdef UBD_FAULTS
-	faults_.set_block(direct_block_);
-	Engine &engine = faults_;
+	faults_ = new (Place{ faults_memory_ }) FaultEngine(*engine_, fault_timer_);
+	faults_->set_block(direct_block_);
+	Engine &engine = *faults_;
 #else
-	Engine &engine = engine_;
+	Engine &engine = *engine_;
 #endif
 	queue_ = new (Place{ queue_memory_ }) Queue(k_, engine, layout, c);
 }
@@ -355,13 +395,13 @@ void Device::info(ubd_device_info &out) const
 	out.path = shown_;
 	out.serial = serial_;
 	out.mode = snapshot_ ? "snapshot" : name_of(cache_);
-	out.engine = engine_.name();
+	out.engine = engine_->name();
 	out.guest_bytes = sizeof(*this);
 }
 
 void Device::host_memory(ubd_host_memory &out) const
 {
-	out.rings = engine_.host_bytes();
+	out.rings = engine_ == &uring_ ? uring_.host_bytes() : threads_.host_bytes();
 	out.bitmap = cow_file_.memory_now();
 	out.bitmap_reserved = cow_file_.memory_reserved();
 }
@@ -464,7 +504,7 @@ ubd::Error ubd::Device::record(const RecordCommand &c)
 	if (c.verb == RecordCommand::Verb::on && !(memory = ubd_k_zalloc(c.number)))
 		return Error{ errno_nomem };
 	const unsigned long flags = ubd_k_lock(k_);
-	const Error e = faults_.recorder().obey(c, memory);
+	const Error e = faults_->recorder().obey(c, memory);
 	ubd_k_unlock(k_, flags);
 	ubd_k_free(memory);
 	return e;

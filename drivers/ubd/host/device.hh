@@ -10,6 +10,7 @@
 #include "../core/queue.hh"
 #include "cow_file.hh"
 #include "file.hh"
+#include "threads.hh"
 #include "uring.hh"
 
 namespace ubd
@@ -49,7 +50,7 @@ public:
 #ifdef UBD_FAULTS
 	FaultEngine &faults()
 	{
-		return faults_;
+		return *faults_;
 	}
 	Error record(const RecordCommand &c);
 #endif
@@ -64,6 +65,8 @@ private:
 	void check_direct(char *why, size_t bytes);
 	Error check_block_size();
 	Error open_engine();
+	Error open_uring(const EngineFiles &files);
+	Error open_threads(const EngineFiles &files);
 	void tell_relay();
 	void make_queue();
 	OpenRequest request(FileRole role) const;
@@ -81,6 +84,7 @@ private:
 	const bool plain_;
 	const ubd_open_settings settings_;
 	const bool snapshot_;
+	const ubd_engine asked_; // for this engine
 	bool is_cow_ = false;
 	bool is_own_base_ = false; // a snapshot's backing file is what was named
 	u32 logical_block_ = UBD_SECTOR_SIZE; // bytes
@@ -95,10 +99,13 @@ private:
 
 	HostFile file_; // outlives the engine: declared before it
 	CowFile cow_file_;
-	UringEngine engine_;
+	UringEngine uring_;
+	ThreadsEngine threads_;
+	Engine *engine_ = nullptr; // the one of them that is open
 #ifdef UBD_FAULTS
 	KernelFaultTimer fault_timer_{ k_ };
-	FaultEngine faults_{ engine_, fault_timer_ };
+	alignas(FaultEngine) char faults_memory_[sizeof(FaultEngine)];
+	FaultEngine *faults_ = nullptr; // made around it
 #endif
 	RawLayout raw_layout_;
 	CowLayout cow_layout_{ cow_file_.cow() };

@@ -9,7 +9,6 @@
 
 #include <fcntl.h>
 #include <linux/falloc.h>
-#include <poll.h>
 #include <sys/mman.h>
 
 #include "clone.hh"
@@ -37,7 +36,7 @@ using sys::to_error;
 Error UringEngine::open(u32 depth, int wake_fd, const EngineFiles &files, bool writer)
 {
 	files_ = files;
-	unnamed_ = has_no_name();
+	unnamed_ = files_.have_no_name();
 	// One submitter, who runs the ring's deferred work himself when he enters
 	// the kernel: nothing interrupts guest code but the relay's signal.
 	static constexpr unsigned one_cpu_flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
@@ -291,47 +290,11 @@ u64 UringEngine::host_bytes() const
 	return ring_.sq.ring_sz + *ring_.sq.kring_entries * sizeof(io_uring_sqe) + workers_.host_bytes();
 }
 
-bool UringEngine::file_removed() const
-{
-	return !unnamed_ && has_no_name();
-}
-
-bool UringEngine::has_no_name() const
-{
-	// From what the host has cached: a file server that hangs must not stop us.
-	struct statx st;
-	return sys::call(SYS_statx, files_.fds[0], sys::arg(""), AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_NLINK,
-			 sys::arg(&st)) == 0 &&
-	       st.stx_nlink == 0;
-}
-
-/*
- * Context: under the queue lock, at reboot only; blocks the host thread.
- *
- * The eventfd is every disk's: what another one announces there is not what is
- * waited for, and must not count as a pause.
- */
+// Context: under the queue lock, at reboot only; blocks the host thread. A ring is
+// readable when it has completions, or work that will make some.
 void UringEngine::wait()
 {
-	// A ring is readable when it has completions, or work that will make some.
-	struct pollfd p[2] = { { ring_.ring_fd, POLLIN, 0 }, { -1, POLLIN, 0 } };
-	if (workers_.running())
-		p[1].fd = workers_.event_fd();
-	struct {
-		long sec, nsec;
-	} rest{ 0, 100 * 1000 * 1000 }; // the host writes back what is left
-	for (;;) {
-		if (workers_.running()) {
-			workers_.drain();
-			workers_.listen();
-			__atomic_thread_fence(__ATOMIC_SEQ_CST);
-			if (workers_.ready())
-				return;
-		}
-		const long n = sys::call(SYS_ppoll, sys::arg(p), 2, sys::arg(&rest));
-		if (n == 0 || (n < 0 && n != -errno_intr) || p[0].revents)
-			return;
-	}
+	Workers::wait(workers_, workers_, ring_.ring_fd);
 }
 
 } // namespace ubd

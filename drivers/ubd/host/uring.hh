@@ -45,7 +45,7 @@ public:
 	bool cancel(Chunk &chunk) override;
 	void wait() override;
 	u32 overflows() const override { return *ring_.cq.koverflow; }
-	bool file_removed() const override;
+	bool file_removed() const override { return !unnamed_ && files_.have_no_name(); }
 	const char *name() const override { return "io_uring"; }
 	// Why there is no such thread.
 	Error writer_error() const { return writer_error_; }
@@ -62,7 +62,6 @@ private:
 	void share_reads();
 	void prepare_entry(Chunk &chunk);
 	bool flagged() const;
-	bool has_no_name() const;
 
 	io_uring ring_{};
 	Workers workers_;

@@ -12,6 +12,7 @@
 #include <linux/falloc.h>
 #include <linux/futex.h>
 #include <linux/prctl.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -135,6 +136,15 @@ s32 perform(const EngineFiles &files, const Chunk &c)
 }
 
 } // namespace
+
+// From what the host has cached: a file server that hangs must not stop us.
+bool EngineFiles::have_no_name() const
+{
+	struct statx st;
+	return sys::call(SYS_statx, fds[0], sys::arg(""), AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_NLINK,
+			 sys::arg(&st)) == 0 &&
+	       st.stx_nlink == 0;
+}
 
 struct Workers::Job {
 	Chunk *chunk;
@@ -390,7 +400,7 @@ u32 Workers::reap(Completion *to, u32 max)
 {
 	u32 taken = 0;
 	while (taken < max) {
-		if (!reaped_) {
+		if (!reaped_ && ready()) {
 			Job *last = __atomic_exchange_n(&shared_->finished, nullptr, __ATOMIC_ACQUIRE);
 			while (last) {
 				Job *before = last->next;
@@ -421,10 +431,35 @@ void Workers::listen()
 	__atomic_store_n(&shared_->listening, 1, __ATOMIC_SEQ_CST);
 }
 
-void Workers::drain()
+// True if there is something to reap; what is done later will be announced.
+bool Workers::listen_and_look()
 {
+	if (!running())
+		return false;
 	u64 count;
 	(void)sys::read(event_.get(), &count, sizeof(count));
+	listen();
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	return ready();
+}
+
+// The eventfd is every disk's: what another one announces there is not what is
+// waited for, and must not count as a pause.
+void Workers::wait(Workers &a, Workers &b, int other_fd)
+{
+	const int event = a.running() ? a.event_.get() : b.event_.get(); // two names for one
+	struct pollfd p[2] = { { other_fd, POLLIN, 0 }, { event, POLLIN, 0 } };
+	struct {
+		long sec, nsec;
+	} rest{ 0, 100 * 1000 * 1000 }; // the host writes back what is left
+	for (;;) {
+		const bool here = a.listen_and_look(), there = b.listen_and_look();
+		if (here || there)
+			return;
+		const long n = sys::call(SYS_ppoll, sys::arg(p), 2, sys::arg(&rest));
+		if (n == 0 || (n < 0 && n != -errno_intr) || p[0].revents)
+			return;
+	}
 }
 
 } // namespace ubd

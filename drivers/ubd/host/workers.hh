@@ -30,7 +30,9 @@ namespace ubd
 // Descriptors for the operations, by Chunk::file: the second half is there if the
 // first is open with O_DIRECT. Writes with RWF_DSYNC have an opening of their own.
 struct EngineFiles {
-	int fds[2 * buffered_file] = { -1, -1, -1, -1 };
+	static constexpr u32 most = 2 * buffered_file;
+
+	int fds[most] = { -1, -1, -1, -1 };
 	int sync_write_fd = -1;
 	bool direct = false; // what is written to
 
@@ -40,6 +42,8 @@ struct EngineFiles {
 	}
 	// The host's page cache is between.
 	bool buffered(const Chunk &c) const { return !direct || c.file >= buffered_file; }
+	// The first one has lost its last name, or never had one.
+	bool have_no_name() const;
 };
 
 class Workers {
@@ -68,10 +72,12 @@ public:
 	// Announces again. Whether something is there is for ready() to say, after
 	// a full barrier.
 	void listen();
-	// Readable after an announcement.
-	int event_fd() const { return event_.get(); }
-	// Has been announced: to be read where nobody else reads it.
-	void drain();
+	/*
+	 * Waits until one of them has something to reap, or `other_fd` is readable,
+	 * if it is not -1; 100 ms at most. Who does not run is left out. At reboot
+	 * only; blocks the host thread.
+	 */
+	static void wait(Workers &a, Workers &b, int other_fd);
 	// Jobs that are not yet back.
 	u32 busy() const { return busy_; }
 	u64 host_bytes() const { return mapped_; }
@@ -87,6 +93,7 @@ private:
 	static void done(Shared &s, Job &job);
 	static void announce(Shared &s);
 	static void keep_off(Shared &s, u64 &moved);
+	bool listen_and_look();
 
 	char *mapping_ = nullptr; // all that the threads use
 	u64 mapped_ = 0; // bytes of it

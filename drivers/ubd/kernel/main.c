@@ -109,6 +109,11 @@ module_param(poll_us, uint, 0444);
 MODULE_PARM_DESC(poll_us, "microseconds that an idle CPU looks for completions before it sleeps, at most: 0 to 1000 "
 			  "(default 200)");
 
+static char *engine = "auto";
+module_param(engine, charp, 0444);
+MODULE_PARM_DESC(engine, "what does the I/O on the host: io_uring, threads, or auto: threads where the host forbids "
+			 "io_uring (default auto)");
+
 static bool snapshot;
 module_param(snapshot, bool, 0444);
 MODULE_PARM_DESC(snapshot, "what is written goes to temporary files and is gone with the guest (default: no)");
@@ -319,6 +324,11 @@ static int check_parameters(void)
 	}
 	if (cache && !ubd_parse_cache(cache, strlen(cache), &settings.cache)) {
 		pr_err("cache=%.40s is none of " UBD_CACHE_NAMES "\n", cache);
+		return -EINVAL;
+	}
+	settings.open.engine = ubd_parse_engine(engine, strlen(engine));
+	if (settings.open.engine == UBD_ENGINE_DEFAULT) {
+		pr_err("engine=%.40s is none of " UBD_ENGINE_NAMES "\n", engine);
 		return -EINVAL;
 	}
 	settings.open.queue_depth = queue_depth;
