@@ -309,14 +309,14 @@ test_read_only_host() {
 	expect_once one "ubda: $work/small/a.img: cannot be written: Read-only file system \(30\); the device is read-only"
 }
 
-# The host forbids io_uring, as containers do.
+# The host forbids io_uring, as containers do, and the guest wants nothing else.
 forbidden_uring() {
 	local img
 
 	img=$(image a.img 8M)
 	launcher=("$tool" forbid "io_uring_setup=$1" --)
 	guest one "ubd0=$img" <<-'EOF'
-		load
+		load engine=io_uring
 		[ ! -e /dev/ubda ] || die 'io_uring was not forbidden'
 		unload
 	EOF
