@@ -107,6 +107,32 @@ mutant memory-left $w '/^void Workers::stop/,/^}/s/(void)sys::call(SYS_munmap, .
 	'memory is left'
 mutant read-iov $w 's/sys::arg(c.iov + c.first), iovs = c.iovs - c.first/sys::arg(c.iov), iovs = c.iovs - 1/' \
 	'no data is moved'
+mutant wait-for-others $w '/^void Workers::wait/,/^}/s/ || p\[0\].revents)/ || n > 0)/' \
+	'what another disk announces ends a pause'
+mutant wait-deaf $w '/^void Workers::wait/,/^}/s/if (here || there)/if (false)/' \
+	'a wait goes on though something is there'
+t=threads.cc
+mutant part-for-all $t '/^bool ThreadsEngine::read_at_once/,/^}/s/return n >= 0 && .*/return n > 0;/' \
+	'a part of a read is taken for all of it'
+mutant not-handed-over $t 's/^\tlarge_reads_ = 0;/\tlarge_reads_ = 0;\n\treturn no_error;/' \
+	'what was prepared is not handed over'
+mutant threads-no-look $t '/^bool ThreadsEngine::listen/,/^}/s/if (!ready())/if (true)/' \
+	'listen() does not look once more'
+mutant threads-deaf $t '/^bool ThreadsEngine::listen/,/^}/s/^\tpool_.listen();/\t;/' \
+	'the pool is not told that somebody listens'
+mutant never-at-once $t 's/may_wait_\[chunk.file\] = n < 0 .*/may_wait_[chunk.file] = true;/' \
+	'cached reads go to threads after the first'
+mutant held-for-ever $t 's/^\theld_ -= taken;/\t;/' 'room is not given back'
+mutant room-for-one-less threads.hh 's/own_slots = 1;/own_slots = 0;/' 'there is no room for a commit'
+mutant all-or-nothing $t 's/for (u32 n = min(pool_threads, depth); n; n \/= 2)/for (u32 n = min(pool_threads, depth); n; n = 0)/' \
+	'fewer threads than it wants are not enough'
+u=uring.cc
+mutant uring-worker-deaf $u '/^bool UringEngine::listen/,/^}/s/ && !workers_.ready())/)/; /^bool UringEngine::listen/,/^}/s/^\t\tworkers_.listen();/\t\tworkers_.quiet();/' \
+	'what the thread has done is not announced'
+mutant mixed-uncounted $u '/^u32 UringEngine::space/,/^}/s/ - mixed_count_//' \
+	'what waits for a thread takes no room in the ring'
+mutant mixed-left $u '/^Error UringEngine::submit/,/^}/s/^\t\tif (mixed_.empty())/\t\tif (true)/' \
+	'what waits for the ring is not handed over'
 
 echo "mutants: $found found, $missed not found"
 [ $missed -eq 0 ]

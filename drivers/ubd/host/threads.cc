@@ -72,7 +72,7 @@ bool ThreadsEngine::read_at_once(Chunk &chunk)
 {
 	const long n = sys::call(SYS_preadv2, files_.of(chunk), sys::arg(chunk.iov + chunk.first),
 				 chunk.iovs - chunk.first, static_cast<long>(chunk.offset.value), 0, RWF_NOWAIT);
-	may_wait_[chunk.file] = n == -errno_opnotsupp || n == -errno_inval || n == -errno_nosys;
+	may_wait_[chunk.file] = n < 0 && n != -errno_again && n != -errno_io;
 	return n >= 0 && static_cast<u64>(n) == chunk.bytes.value;
 }
 
