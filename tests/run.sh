@@ -197,8 +197,18 @@ count_suite() {
 	fi
 }
 
-# Prints FILE NAME LIMIT PROPERTY... of each guest test that is to run; those
-# that want to be alone come last.
+# Guest tests that run with the threads engine, too (the others with io_uring, if the
+# host has it): some in the short form, and in the full one whole files.
+on_threads='flush[.].*|io[.](fio_sizes|vectors)|discard[.].*|faults[.](read_error|write_error|sync_error_stays)
+reboot[.](reboot|busy_reboot|busy_sigkill|busy_sigterm)|cow[.](file_system|poisoned|landed_.*)|fire[.]parallel_again'
+on_threads_full='(flush|io|discard|faults|reboot|cow|cow_model|crash|fire|power|swap|hostfile)[.].*'
+
+runs_on_threads() {
+	[[ $1 =~ ^(${on_threads//$'\n'/|})$ || (-n $full && $1 =~ ^($on_threads_full)$) ]]
+}
+
+# Prints FILE NAME[@ENGINE] LIMIT PROPERTY... of each guest test that is to run;
+# those that want to be alone come last.
 guest_tests() {
 	local file name rest
 
@@ -206,18 +216,23 @@ guest_tests() {
 		[[ $(head -n 1 "$file") == '#!/bin/bash' ]] || continue
 		bash "$file" --list | while read -r name rest; do
 			[[ -n $full || $rest != *full* ]] || continue
-			wanted "$(basename "$file" .sh).$name" || continue
-			echo "$file $name $rest"
+			if wanted "$(basename "$file" .sh).$name"; then
+				echo "$file $name $rest"
+			fi
+			if runs_on_threads "$(basename "$file" .sh).$name" && wanted "$(basename "$file" .sh).$name@threads"; then
+				echo "$file $name@threads $rest"
+			fi
 		done
 	done | awk '/ alone/ { last[++n] = $0; next } { print } END { for (i = 1; i <= n; i++) print last[i] }'
 }
 
-# start_guest_test INDEX FILE NAME LIMIT
+# start_guest_test INDEX FILE NAME[@ENGINE] LIMIT
 start_guest_test() {
 	(
 		start=$SECONDS
 		status=0
-		timeout -k 15 "$4" bash "$2" "$3" >"$results/$1.log" 2>&1 &
+		[[ $3 != *@* ]] || export UBD_TEST_ARGS=engine=${3#*@}
+		timeout -k 15 "$4" bash "$2" "${3%@*}" >"$results/$1.log" 2>&1 &
 		trap 'kill $! && wait $!; exit 143' TERM
 		wait $! || status=$?
 		echo "$status $((SECONDS - start))" >"$results/$1.new"
