@@ -199,12 +199,13 @@ count_suite() {
 
 # Guest tests that run with the threads engine, too (the others with io_uring, if the
 # host has it): some in the short form, and in the full one whole files.
-on_threads='flush[.].*|io[.](fio_sizes|vectors)|discard[.].*|faults[.](read_error|write_error|sync_error_stays)
-reboot[.](reboot|busy_reboot|busy_sigkill|busy_sigterm)|cow[.](file_system|poisoned|landed_.*)|fire[.]parallel_again'
+on_threads='flush[.].*|io[.](fio_sizes|vectors)|discard[.](discard_edges|discard_frees|write_zeroes)|cow[.]poisoned
+cow[.]landed_(SIGKILL|reboot)|faults[.](read_error|sync_error_stays)|fire[.]parallel_again
+reboot[.](reboot|busy_reboot|busy_sigkill|busy_sigterm)'
 on_threads_full='(flush|io|discard|faults|reboot|cow|cow_model|crash|fire|power|swap|hostfile)[.].*'
 
 runs_on_threads() {
-	[[ $1 =~ ^(${on_threads//$'\n'/|})$ || (-n $full && $1 =~ ^($on_threads_full)$) ]]
+	[[ $1 != *own_driver* ]] && [[ $1 =~ ^(${on_threads//$'\n'/|})$ || (-n $full && $1 =~ ^($on_threads_full)$) ]]
 }
 
 # Prints FILE NAME[@ENGINE] LIMIT PROPERTY... of each guest test that is to run;
