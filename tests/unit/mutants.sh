@@ -123,7 +123,6 @@ mutant threads-deaf $t '/^bool ThreadsEngine::listen/,/^}/s/^\tpool_.listen();/\
 mutant never-at-once $t 's/may_wait_\[chunk.file\] = n < 0 .*/may_wait_[chunk.file] = true;/' \
 	'cached reads go to threads after the first'
 mutant held-for-ever $t 's/^\theld_ -= taken;/\t;/' 'room is not given back'
-mutant room-for-one-less threads.hh 's/own_slots = 1;/own_slots = 0;/' 'there is no room for a commit'
 mutant all-or-nothing $t 's/for (u32 n = min(pool_threads, depth); n; n \/= 2)/for (u32 n = min(pool_threads, depth); n; n = 0)/' \
 	'fewer threads than it wants are not enough'
 u=uring.cc

@@ -217,11 +217,13 @@ TYPED_TEST(Engines, takes_what_it_promises)
 {
 	std::vector<std::unique_ptr<Part>> all;
 	for (u32 i = 0; i <= this->engine.capacity(); i++) {
-		ASSERT_GT(this->engine.space(), 0u) << i;
+		const u32 room = this->engine.space();
+		ASSERT_GT(room, 0u) << i;
 		all.push_back(std::make_unique<Part>(512));
 		all[i]->ask(i % 3 ? HostOp::write : HostOp::sync, 0, 512);
 		this->engine.prepare(all[i]->chunk);
 		EXPECT_EQ(this->engine.unsent(), i + 1);
+		EXPECT_EQ(this->engine.space(), room - 1);
 	}
 	EXPECT_FALSE(this->engine.submit());
 	EXPECT_EQ(this->engine.unsent(), 0u);
