@@ -150,8 +150,8 @@ test_words() {
 	}
 	expect_eq 'engines' "$(engines)" \
 		'ubda=io_uring ubdb=threads ubdc=io_uring ubdd=io_uring ubda=threads ubdb=threads ubdc=io_uring ubdd=io_uring '
-	expect_log one 'option "ubd=engine:aio": unknown engine; the engines are auto, io_uring and threads'
-	expect_once one '^ubd: engine=aio is not known; the engines are auto, io_uring and threads'
+	expect_log one 'option "ubd=engine:aio": unknown engine; the engines are auto, io_uring, threads'
+	expect_once one '^ubd: engine=aio is none of auto, io_uring, threads'
 }
 
 # A copy-on-write disk, whose commits are of the engine, too.
