@@ -410,6 +410,8 @@ struct ubd_options {
 struct ubd_option_state {
 	enum ubd_cache cache; /* of the devices that follow */
 	enum ubd_engine engine; /* of the last ubd=engine:NAME */
+	const char *hotplug; /* of the last ubd=hotplug:DIRECTORY, in the word; or NULL */
+	size_t hotplug_bytes;
 };
 
 enum ubd_option_kind {
@@ -432,6 +434,7 @@ void ubd_disk_name(const char *prefix, ubd_u32 index, char *to, size_t bytes);
 /* What holds for every device. */
 struct ubd_open_settings {
 	int wake_fd;
+	bool below; /* its files are named by the guest: only below the directory of hot plug */
 	bool beside; /* the kernel's own driver is there as well */
 	bool snapshot; /* what is written goes with the guest */
 	const char *snapshot_dir; /* of the host, for that; "" for the usual one */
@@ -441,6 +444,75 @@ struct ubd_open_settings {
 	enum ubd_engine engine; /* where the command line names none */
 	ubd_u32 commit_ms; /* age at which new bits of a COW file are committed; 0: never */
 };
+
+/*
+ * A disk that the guest's root describes by files of configfs, and then switches
+ * on; see core/plug.hh. Nobody else touches it meanwhile. Any context.
+ */
+#define UBD_MAX_QUEUE_DEPTH 1024
+#define UBD_MAX_POLL_US 1000
+#define UBD_PLUG_TEXT_MAX 4095 /* what configfs passes at once */
+enum ubd_plug_file {
+	UBD_PLUG_PATH,
+	UBD_PLUG_BACKING,
+	UBD_PLUG_SERIAL,
+	UBD_PLUG_CACHE,
+	UBD_PLUG_ENGINE,
+	UBD_PLUG_INDEX,
+	UBD_PLUG_READ_ONLY,
+	UBD_PLUG_DISCARD,
+	UBD_PLUG_SHARED,
+	UBD_PLUG_PLAIN,
+	UBD_PLUG_BLOCK_SIZE,
+	UBD_PLUG_QUEUE_DEPTH,
+	UBD_PLUG_COMMIT_MS,
+	UBD_PLUG_POLL_US,
+};
+
+struct ubd_plug {
+	struct ubd_options options;
+	bool any_index; /* the first that is free */
+	bool discard;
+	ubd_u32 block_size; /* these as in struct ubd_open_settings */
+	ubd_u32 queue_depth;
+	ubd_u32 commit_ms;
+	ubd_u32 poll_us;
+};
+
+/* With what the module's parameters say. */
+void ubd_plug_init(struct ubd_plug *p, const struct ubd_open_settings *s, enum ubd_cache cache);
+/*
+ * Takes what was written to a file (a newline at its end is dropped). On failure
+ * returns an errno, says in why[] what is wrong with it, and changes nothing.
+ */
+int ubd_plug_set(struct ubd_plug *p, enum ubd_plug_file file, const char *text, size_t bytes, char *why,
+		 size_t why_bytes);
+/* What the file shows, with a newline. */
+void ubd_plug_show(const struct ubd_plug *p, enum ubd_plug_file file, char *to, size_t bytes);
+/* 0 if there is all that it takes to be switched on; else an errno, and why[]. */
+int ubd_plug_complete(const struct ubd_plug *p, char *why, size_t bytes);
+/* Of its own, over those of all devices. */
+void ubd_plug_settings(const struct ubd_plug *p, struct ubd_open_settings *s);
+/* What was written, for messages: its beginning, with question marks for control characters. */
+void ubd_show_text(const char *text, size_t bytes, char *to); /* UBD_SHOWN_MAX */
+/* "0" or "1", with a newline or without: what it is. Or -1. */
+int ubd_parse_switch(const char *text, size_t bytes);
+
+/* May a device be there beside another one? `same_file` as ubd_device_conflicts(). */
+enum ubd_taken {
+	UBD_TAKEN_NOT,
+	UBD_TAKEN_NUMBER,
+	UBD_TAKEN_FILE,
+};
+enum ubd_taken ubd_beside(const struct ubd_options *mine, const struct ubd_options *other, bool same_file);
+
+/*
+ * The directory below which the guest's root may attach files of the host.
+ * Process context. The first logs what it did, and returns an errno.
+ */
+int ubd_hotplug_open(const char *directory);
+bool ubd_hotplug_allowed(void);
+void ubd_hotplug_close(void);
 
 /*
  * Opens the files and the engine. Process context, sleeps (retries the lock
@@ -455,9 +527,9 @@ void ubd_device_host_memory(struct ubd_device *d, struct ubd_host_memory *out);
 struct ubd_queue *ubd_device_queue(struct ubd_device *d);
 /*
  * True if the file at `path` is one of the device's, by whatever name, and one of
- * both sides is to write to it.
+ * both sides is to write to it. `below`: see struct ubd_open_settings.
  */
-bool ubd_device_conflicts(struct ubd_device *d, const char *path, bool read_only);
+bool ubd_device_conflicts(struct ubd_device *d, const char *path, bool below, bool read_only);
 /* No request may be queued or in flight. Process context, sleeps. */
 void ubd_device_close(struct ubd_device *d);
 #ifdef UBD_FAULTS

@@ -87,7 +87,7 @@ void check_device(const ubd_options &o, const std::string &mode)
 	char disk[16];
 	ubd_disk_name("ubd", o.index, disk, sizeof(disk));
 	REQUIRE(std::memchr(disk, 0, sizeof(disk)) && std::strlen(disk) >= 4 && std::strlen(disk) <= 6);
-	ubd_option_state state{ o.cache, o.engine };
+	ubd_option_state state{ o.cache, o.engine, nullptr, 0 };
 	const Parsed again = parse(word_of(o), state);
 	REQUIRE(again.kind == UBD_OPTION_DEVICE && same(again.options, o));
 }
@@ -153,7 +153,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 		const Parsed p = parse(word, state);
 		REQUIRE((p.kind == UBD_OPTION_OTHER) ==
 			(word.compare(0, 3, "ubd") != 0 || word.compare(0, 4, "ubd.") == 0));
-		REQUIRE((p.kind == UBD_OPTION_GLOBAL) == (!after.empty() || named != UBD_ENGINE_DEFAULT));
+		const bool known = word.compare(0, 12, "ubd=hotplug:") == 0 && word.size() - 3 < UBD_SPEC_MAX;
+		const std::string directory = known ? word.substr(12) : "";
+		REQUIRE((p.kind == UBD_OPTION_GLOBAL) ==
+			(!after.empty() || named != UBD_ENGINE_DEFAULT || !directory.empty()));
+		REQUIRE(directory.empty() || state.hotplug_bytes == directory.size());
 		mode = after.empty() ? mode : after;
 		REQUIRE(name_of(state.cache) == mode);
 		REQUIRE(state.engine == engine);

@@ -51,6 +51,27 @@ fault() {
 	echo "$2" >"$stats_dir/$1/fault"
 }
 
+# plug NAME FILE=VALUE...: a disk of hot plug, described and switched on; sets $disk.
+plug() {
+	local dir=/sys/kernel/config/ubd/$1
+	local word
+
+	[ -d /sys/kernel/config/ubd ] || mount -t configfs configfs /sys/kernel/config
+	[ -d "$dir" ] || mkdir "$dir"
+	shift
+	for word in "$@"; do
+		echo "${word#*=}" >"$dir/${word%%=*}"
+	done
+	echo 1 >"$dir/power" || return 1
+	disk=$(cat "$dir/disk")
+}
+
+# unplug NAME
+unplug() {
+	echo 0 >"/sys/kernel/config/ubd/$1/power"
+	rmdir "/sys/kernel/config/ubd/$1"
+}
+
 # swap_to DISK
 swap_to() {
 	mkswap "$1" >/dev/null

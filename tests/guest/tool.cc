@@ -1445,6 +1445,17 @@ int streams(const std::string &module, int count, char **words)
 	return power("off");
 }
 
+// write-errno FILE TEXT: writes it as a line, by one call, and prints the errno's name,
+// or 0.
+int write_errno(const char *file, const char *text)
+{
+	const std::string line = std::string(text) + "\n";
+	const int fd = open_or_die(file, O_WRONLY);
+	const ssize_t n = write(fd, line.data(), line.size());
+	puts(n < 0 ? strerrorname_np(errno) : "0");
+	return 0;
+}
+
 int run(int argc, char **argv)
 {
 	std::string verb = argc > 1 ? argv[1] : "";
@@ -1495,6 +1506,8 @@ int run(int argc, char **argv)
 	if (verb == "storm" && (argc == 8 || (argc == 9 && !strcmp(argv[8], "through"))))
 		return Storm(argv[2], argv[3], number(argv[5]), number(argv[6]), number(argv[7]), argc == 9)
 			.run(argv[4]);
+	if (verb == "write-errno" && argc == 4)
+		return write_errno(argv[2], argv[3]);
 	if (verb == "power" && argc == 3)
 		return power(argv[2]);
 	wrong("unknown command: " + verb);

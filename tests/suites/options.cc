@@ -135,8 +135,11 @@ constexpr Bad bad[] = {
 	{ "ubd=/a", "only ubd=sync" },
 	{ "ubd=syn", "only ubd=sync" },
 	{ "ubd=sync1", "only ubd=sync" },
-	{ "ubd=cache", "only ubd=sync, ubd=cache:MODE and ubd=engine:NAME" },
+	{ "ubd=cache", "only ubd=sync, ubd=cache:MODE, ubd=engine:NAME and ubd=hotplug:DIRECTORY" },
 	{ "ubd=cache=none", "only ubd=sync" },
+	{ "ubd=hotplug", "only ubd=sync" },
+	{ "ubd=hotplug=/a", "only ubd=sync" },
+	{ "ubd=hotplug:", "the directory is missing" },
 	{ "ubd=engine", "only ubd=sync" },
 	{ "ubd=engine:", "unknown engine" },
 	{ "ubd=engine:thread", "unknown engine" },
@@ -230,6 +233,20 @@ UBD_CASE(the_engine_counts_from_there_on)
 	CHECK_EQ(p.o->engine, UBD_ENGINE_AUTO);
 	CHECK_EQ(p.parse("ubd=engine:threads0=/x", 18), UBD_OPTION_GLOBAL); // the word ends there
 	CHECK_EQ(p.state.engine, UBD_ENGINE_THREADS);
+}
+
+UBD_CASE(the_last_directory_of_hot_plug)
+{
+	Parsed p;
+	static constexpr char word[] = "ubd=hotplug:/a:b,c";
+	CHECK_EQ(p.parse("ubd0=/a"), UBD_OPTION_DEVICE);
+	CHECK(!p.state.hotplug);
+	CHECK_EQ(ubd_parse_option(word, sizeof(word) - 1, &p.state, p.o, p.why, sizeof(p.why)), UBD_OPTION_GLOBAL);
+	CHECK(p.state.hotplug == word + 12 && p.state.hotplug_bytes == 6);
+	CHECK_EQ(p.parse("ubd=hotplug:"), UBD_OPTION_BAD);
+	CHECK(p.state.hotplug == word + 12 && p.state.hotplug_bytes == 6);
+	CHECK_EQ(ubd_parse_option(word, sizeof(word) - 4, &p.state, p.o, p.why, sizeof(p.why)), UBD_OPTION_GLOBAL);
+	CHECK_EQ(p.state.hotplug_bytes, 3);
 }
 
 UBD_CASE(sync_counts_from_there_on)
@@ -461,6 +478,7 @@ const ubd_test_case ubd_suite_options[] = {
 	UBD_ENTRY(bad_words),
 	UBD_ENTRY(words_of_others),
 	UBD_ENTRY(the_engine_counts_from_there_on),
+	UBD_ENTRY(the_last_directory_of_hot_plug),
 	UBD_ENTRY(sync_counts_from_there_on),
 	UBD_ENTRY(cache_modes),
 	UBD_ENTRY(bad_cache_modes),

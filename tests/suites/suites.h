@@ -31,6 +31,7 @@ struct ubd_test_case {
 /* Each is a table `ubd_suite_<name>`. */
 #define UBD_SHARED_SUITES(X) \
 	X(options)           \
+	X(plug)              \
 	X(split)             \
 	X(tickets)           \
 	X(pools)             \

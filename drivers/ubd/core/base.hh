@@ -92,6 +92,7 @@ enum ErrnoValue : int {
 	errno_fault = 14,
 	errno_busy = 16,
 	errno_exist = 17,
+	errno_xdev = 18,
 	errno_nodev = 19,
 	errno_isdir = 21,
 	errno_inval = 22,

@@ -30,6 +30,7 @@ constexpr Words table[] = {
 	{ 14, "Bad address" },
 	{ 16, "Device or resource busy" },
 	{ 17, "File exists" },
+	{ 18, "Invalid cross-device link" },
 	{ 19, "No such device" },
 	{ 20, "Not a directory" },
 	{ 21, "Is a directory" },

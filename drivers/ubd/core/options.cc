@@ -175,8 +175,16 @@ ubd_option_kind parse(Text t, ubd_option_state &state, ubd_options &o, const Why
 		state.engine = engine;
 		return UBD_OPTION_GLOBAL;
 	}
+	if (t.take("=hotplug:")) {
+		if (t.empty())
+			return why.bad("the directory is missing, below which files may be attached");
+		state.hotplug = t.at;
+		state.hotplug_bytes = t.left;
+		return UBD_OPTION_GLOBAL;
+	}
 	if (t.peek() == '=')
-		return why.bad("only ubd=sync, ubd=cache:MODE and ubd=engine:NAME are known without a device number");
+		return why.bad("only ubd=sync, ubd=cache:MODE, ubd=engine:NAME and ubd=hotplug:DIRECTORY are known "
+			       "without a device number");
 	__builtin_memset(&o, 0, sizeof(o)); // 8 KiB: no temporary on a kernel stack
 	o.cache = state.cache;
 	o.engine = state.engine;
@@ -267,4 +275,13 @@ void ubd_disk_name(const char *prefix, ubd_u32 index, char *to, size_t bytes)
 	for (ubd_u32 n = index + 1; n; n = (n - 1) / 26)
 		*--at = static_cast<char>('a' + (n - 1) % 26);
 	ubd_k_snprintf(to, bytes, "%s%s", prefix, at);
+}
+
+void ubd_show_text(const char *text, size_t bytes, char *to)
+{
+	constexpr size_t most = UBD_SHOWN_MAX - 1 - 3;
+	const size_t n = bytes < most ? bytes : most;
+	__builtin_memcpy(to, text, n);
+	__builtin_memcpy(to + n, n < bytes ? "..." : "", n < bytes ? 4 : 1);
+	ubd::hide_controls(to);
 }

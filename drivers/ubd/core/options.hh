@@ -4,11 +4,13 @@
  *
  *	ubd<n><flags>=<file>[(,|:)<backing>[(,|:)<serial>]]
  *	ubd=sync
- *	ubd=engine:<name>	(ours alone)
  *
- * and one word more, of our own, that is for the devices after it, as that is:
+ * and words of our own; the first two are for the devices after them, as ubd=sync
+ * is, the last one counts only from the host's command line:
  *
  *	ubd=cache:<mode>
+ *	ubd=engine:<name>
+ *	ubd=hotplug:<directory>
  *
  * n is a number (decimal, 0octal, 0xhex) or one small letter, flags are any of
  * r s c d t, at most six. What is accepted and what is not follows

@@ -111,27 +111,6 @@ private:
 	char *const memory_;
 };
 
-// The path as the kernel's own driver writes it into headers: from the root on.
-Error make_absolute(const char *path, char *to, size_t bytes)
-{
-	size_t n = 0;
-	if (path[0] != '/') {
-		long got = sys::call(SYS_getcwd, sys::arg(to), static_cast<long>(bytes));
-		if (got == -errno_range)
-			return Error{ errno_nametoolong };
-		if (got < 0)
-			return to_error(got);
-		n = static_cast<size_t>(got) - 1; // with its NUL
-		if (n > 1)
-			to[n++] = '/';
-	}
-	const size_t length = __builtin_strlen(path);
-	if (n + length >= bytes)
-		return Error{ errno_nametoolong };
-	__builtin_memcpy(to + n, path, length + 1);
-	return no_error;
-}
-
 // The directory that the file is in, for sys::open(). nullptr: no memory.
 class Directory : public Scratch {
 public:
@@ -230,11 +209,22 @@ Error create_by_other_name(const char *path, const char *directory, const CowHea
  * nothing has that name that is not a COW file, and what went wrong leaves
  * nothing behind.
  */
-Error create_named(const char *path, const CowHeader &h)
+Error create_named(const char *path, const CowHeader &h, bool below)
 {
 	Directory directory(path);
-	if (!directory.get())
+	HostName place;
+	Scratch there(below ? UBD_PATH_MAX : 0);
+	if (!directory.get() || !there.get())
 		return Error{ errno_nomem };
+	if (below) {
+		UBD_TRY(place.find(directory.get(), below));
+		const char *last = path + __builtin_strlen(path);
+		while (last > path && last[-1] != '/')
+			last--;
+		ubd_k_snprintf(there.get(), UBD_PATH_MAX, "%s/%s", place.path(), last);
+		ubd_k_snprintf(directory.get(), UBD_PATH_MAX, "%s", place.path());
+		path = there.get();
+	}
 	sys::Fd fd(sys::open(directory.get(), new_file_flags | O_TMPFILE, new_file_mode));
 	if (no_unnamed_files(fd))
 		return create_by_other_name(path, directory.get(), h);
@@ -304,6 +294,7 @@ Error CowFile::make_header(const CowRequest &r)
 {
 	OpenRequest base = r.file;
 	base.path = r.backing;
+	base.below = r.below;
 	base.shown = r.backing_shown;
 	base.read_only = true;
 	base.role = FileRole::backing;
@@ -312,7 +303,7 @@ Error CowFile::make_header(const CowRequest &r)
 	const u64 bytes = backing_.size().value;
 	Error e = check_plain(r, base);
 	backing_.close();
-	if (!e && (e = stat_path(r.backing, st)))
+	if (!e && (e = stat_path(r.backing, st, r.below)))
 		return refuse_errno(base, "cannot look at the file", e, "check the host");
 	if (e)
 		return e;
@@ -321,7 +312,7 @@ Error CowFile::make_header(const CowRequest &r)
 	header_.bytes = bytes;
 	header_.mtime = static_cast<u32>(st.st_mtime);
 	header_.alignment = UBD_COW_ALIGNMENT;
-	if ((e = make_absolute(r.backing, header_.backing, sizeof(header_.backing))))
+	if ((e = make_absolute(r.backing, r.below, header_.backing, sizeof(header_.backing))))
 		return refuse_errno(base, "cannot write its whole name into the COW file", e, "choose a shorter one");
 	e = place_cow(header_, why);
 	if (e)
@@ -334,13 +325,13 @@ Error CowFile::create_if_missing(const CowRequest &r)
 {
 	struct stat st;
 	const OpenRequest &file = r.file;
-	if (!r.backing[0] || stat_path(file.path, st).number != errno_noent)
+	if (!r.backing[0] || stat_path(file.path, st, file.below).number != errno_noent)
 		return no_error;
 	if (file.read_only)
 		return refuse(file, errno_noent, "does not exist, and is to be read only",
 			      "give no r flag the first time");
 	UBD_TRY(make_header(r));
-	Error e = create_named(file.path, header_);
+	Error e = create_named(file.path, header_, file.below);
 	if (e.number == errno_exist)
 		return no_error; // another guest was faster: it is opened as any other
 	if (e)
@@ -415,24 +406,24 @@ Error CowFile::open(const CowRequest &r, HostFile &file)
  * where UML was started; programs that only move such files about mean the
  * directory of the COW file. The first of both that is there.
  */
-Error CowFile::find_backing(const OpenRequest &r)
+Error CowFile::find_backing(const CowRequest &r)
 {
 	struct stat st;
 	ubd_k_snprintf(backing_path_, sizeof(backing_path_), "%s", header_.backing);
-	if (header_.backing[0] == '/' || stat_path(header_.backing, st).number != errno_noent)
+	if (header_.backing[0] == '/' || stat_path(header_.backing, st, r.below).number != errno_noent)
 		return no_error;
-	Directory directory(r.path);
+	Directory directory(r.near ? r.near : r.file.path);
 	Scratch path(UBD_PATH_MAX);
 	if (!directory.get() || !path.get())
-		return refuse(r, errno_nomem, "no memory", more_memory);
+		return refuse(r.file, errno_nomem, "no memory", more_memory);
 	int n = ubd_k_snprintf(path.get(), UBD_PATH_MAX, "%s/%s", directory.get(), header_.backing);
-	if (n < UBD_PATH_MAX && !stat_path(path.get(), st)) {
+	if (n < UBD_PATH_MAX && !stat_path(path.get(), st, r.below)) {
 		ubd_k_snprintf(backing_path_, sizeof(backing_path_), "%s", path.get());
 		shorten_path(header_.backing, backing_shown_);
 		ubd_k_log(UBD_LOG_INFO, false,
-			  "%s: %s: its backing file %s is not in the directory that UML was "
-			  "started in; taken from the COW file's own\n",
-			  r.disk, r.shown, backing_shown_);
+			  "%s: %s: its backing file %s is not in %s; taken from the COW file's own\n", r.file.disk,
+			  r.file.shown, backing_shown_,
+			  r.below ? "the directory of hot plug" : "the directory that UML was started in");
 	}
 	return no_error;
 }
@@ -443,15 +434,16 @@ Error CowFile::open_backing(const CowRequest &r, HostFile &file)
 	if (r.backing[0])
 		ubd_k_snprintf(backing_path_, sizeof(backing_path_), "%s", r.backing);
 	else
-		UBD_TRY(find_backing(r.file));
+		UBD_TRY(find_backing(r));
 	shorten_path(backing_path_, backing_shown_);
 	OpenRequest base = r.file;
 	base.read_only = true;
 	base.role = FileRole::backing;
 	base.path = backing_path_;
+	base.below = r.below;
 	base.shown = backing_shown_;
 	struct stat st;
-	if (!stat_path(backing_path_, st) && file.is(st))
+	if (!stat_path(backing_path_, st, r.below) && file.is(st))
 		return refuse(r.file, errno_inval, "names itself as its backing file",
 			      "look at it with ubd-cow info, and give it another with ubd-cow rebase");
 	UBD_TRY(backing_.open(base));
@@ -559,11 +551,11 @@ Error CowFile::switch_backing(const CowRequest &r, HostFile &file)
 	if (long n = sys::call(SYS_fstat, backing_.fd(), sys::arg(&st)); n < 0)
 		return refuse_errno(r.file, "cannot look at its backing file", to_error(n), "check the host");
 	UBD_TRY(check_mtime(r, st));
-	if (!r.backing[0] || (!stat_path(header_.backing, named) && backing_.is(named)))
+	if (!r.backing[0] || (!stat_path(header_.backing, named, r.below) && backing_.is(named)))
 		return no_error;
 	char old[UBD_SHOWN_MAX];
 	shorten_path(header_.backing, old);
-	Error e = make_absolute(r.backing, header_.backing,
+	Error e = make_absolute(r.backing, r.below, header_.backing,
 				header_.version == CowVersion::v1 ? UBD_COW_PATH_V1 : UBD_COW_PATH_MAX);
 	if (e)
 		return refuse_errno(r.file, "cannot write the whole name of its backing file", e,

@@ -27,6 +27,8 @@ struct CowRequest {
 	const char *backing; // "" if only the COW file names it
 	const char *backing_shown;
 	bool any_data = false; // the backing file is data, whatever it looks like
+	const char *near = nullptr; // relative names in the header may begin beside this one; else beside the file
+	bool below = false; // of the backing file, as in OpenRequest
 };
 
 class CowFile {
@@ -69,7 +71,7 @@ private:
 	Error make_header(const CowRequest &r);
 	Error read_header(const OpenRequest &r, const HostFile &file);
 	Error write_header(const OpenRequest &r, const HostFile &file);
-	Error find_backing(const OpenRequest &r);
+	Error find_backing(const CowRequest &r);
 	Error open_backing(const CowRequest &r, HostFile &file);
 	Error check_plain(const CowRequest &r, const OpenRequest &base);
 	Error check_sizes(const CowRequest &r, const HostFile &file);

@@ -112,12 +112,12 @@ Device::~Device()
 
 OpenRequest Device::request(FileRole role) const
 {
-	return OpenRequest{ disk_, shown_, path_, want_read_only_, !shared_, settings_.beside, role };
+	return OpenRequest{ disk_, shown_, path_, want_read_only_, !shared_, settings_.beside, settings_.below, role };
 }
 
 CowRequest Device::cow_request() const
 {
-	return CowRequest{ request(FileRole::container), backing_, backing_shown_ };
+	return CowRequest{ request(FileRole::container), backing_, backing_shown_, false, path_, settings_.below };
 }
 
 Error Device::open()
@@ -158,7 +158,7 @@ Error Device::open_files()
 Error Device::open_snapshot()
 {
 	struct stat st;
-	if (backing_[0] && stat_path(path_, st).number == errno_noent)
+	if (backing_[0] && stat_path(path_, st, settings_.below).number == errno_noent)
 		return open_over(backing_, backing_shown_);
 	HostFile named;
 	OpenRequest r = request(plain_ ? FileRole::device : FileRole::container);
@@ -184,7 +184,7 @@ Error Device::open_over(const char *base, const char *base_shown)
 {
 	TemporaryDirectory directory(settings_.snapshot_dir);
 	sys::Fd fd;
-	CowRequest r{ request(FileRole::container), base, base_shown, plain_ };
+	CowRequest r{ request(FileRole::container), base, base_shown, plain_, path_, settings_.below };
 	UBD_TRY(cow_file_.create_unnamed(r, directory.path(), fd));
 	return open_unnamed(fd, "", "");
 }
@@ -194,8 +194,9 @@ Error Device::open_unnamed(const sys::Fd &fd, const char *backing, const char *b
 {
 	char path[40];
 	ubd_k_snprintf(path, sizeof(path), "/proc/self/fd/%d", fd.get());
-	CowRequest r{ request(FileRole::container), backing, backing_shown, plain_ };
+	CowRequest r{ request(FileRole::container), backing, backing_shown, plain_, path_, settings_.below };
 	r.file.path = path;
+	r.file.below = false;
 	r.file.beside = false; // it is open in this process, but by us
 	UBD_TRY(file_.open(r.file));
 	UBD_TRY(cow_file_.detect(r.file, file_, is_cow_));
@@ -453,10 +454,10 @@ ubd_queue *ubd_device_queue(ubd_device *d)
 	return reinterpret_cast<ubd_queue *>(&device(d).queue());
 }
 
-bool ubd_device_conflicts(ubd_device *d, const char *path, bool read_only)
+bool ubd_device_conflicts(ubd_device *d, const char *path, bool below, bool read_only)
 {
 	struct stat st;
-	return !ubd::stat_path(path, st) && device(d).conflicts(st, read_only);
+	return !ubd::stat_path(path, st, below) && device(d).conflicts(st, read_only);
 }
 
 void ubd_device_close(ubd_device *d)

@@ -44,12 +44,14 @@ using sys::to_error;
 
 const char *open_remedy(const OpenRequest &r, int number)
 {
-	if (r.role == FileRole::backing)
+	if (r.role == FileRole::backing && number != errno_xdev)
 		return number == errno_noent
 			       ? "correct its name, or if it was moved name it behind the COW file on the "
 				 "command line"
 			       : "a backing file has to be readable: check its permissions";
 	switch (number) {
+	case errno_xdev:
+		return "name one below the directory that ubd=hotplug: allows";
 	case errno_noent:
 		return "create the file (truncate -s SIZE FILE) or correct its name";
 	case errno_acces:
@@ -216,27 +218,26 @@ Error refuse_errno(const OpenRequest &r, const char *what, Error e, const char *
 	return e;
 }
 
-Error stat_path(const char *path, struct stat &st)
-{
-	return to_error(sys::call(SYS_stat, sys::arg(path), sys::arg(&st)));
-}
-
 Error HostFile::open(const OpenRequest &r)
 {
 	struct stat st;
+	HostName name;
+	Error e = name.find(r.path, r.below);
 	// Looked at by name first: to open a FIFO waits, and to close a second
 	// descriptor of a file drops the locks that the kernel's own driver has.
-	if (Error e = stat_path(r.path, st))
+	if (!e)
+		e = stat_path(name.path(), st);
+	if (e)
 		return refuse_errno(r, "cannot find the file", e, open_remedy(r, e.number));
 	UBD_TRY(check_type(r, st));
 	// By descriptors, not names: the kernel's own driver may have got its
 	// file by mconsole.
-	const u32 ours = own_openings(st);
+	const u32 ours = own_openings(st) + name.descriptors();
 	if (r.beside && openings("self", st, ours + 1) > ours)
 		return refuse(r, errno_busy,
 			      "this UML process has the file open already, perhaps in its own ubd driver",
 			      "name another file");
-	UBD_TRY(open_fd(r));
+	UBD_TRY(open_fd(r, name.path()));
 	if (long n = sys::call(SYS_fstat, fd_.get(), sys::arg(&st)); n < 0)
 		return refuse_errno(r, "cannot look at the file", to_error(n), "check the host");
 	UBD_TRY(check_type(r, st)); // it may have been exchanged meanwhile
@@ -271,14 +272,14 @@ Error HostFile::check_type(const OpenRequest &r, const struct stat &st)
 	return refuse(r, errno_inval, "is neither a regular file nor a block device", "name one of these");
 }
 
-Error HostFile::open_fd(const OpenRequest &r)
+Error HostFile::open_fd(const OpenRequest &r, const char *path)
 {
 	constexpr int common = O_CLOEXEC | O_NOCTTY | O_LARGEFILE;
 	read_only_ = r.read_only;
-	int fd = sys::open(r.path, common | (read_only_ ? O_RDONLY : O_RDWR));
+	int fd = sys::open(path, common | (read_only_ ? O_RDONLY : O_RDWR));
 	if ((fd == -errno_acces || fd == -errno_rofs) && !read_only_) {
 		// As the kernel's own driver does: better read-only than not at all.
-		int reader = sys::open(r.path, common | O_RDONLY);
+		int reader = sys::open(path, common | O_RDONLY);
 		if (reader >= 0) {
 			ubd_k_log(UBD_LOG_WARN, false, "%s: %s: cannot be written: %s (%d); the device is read-only\n",
 				  r.disk, r.shown, errno_words(-fd), -fd);

@@ -7,7 +7,7 @@
 #ifndef UBD_HOST_FILE_HH
 #define UBD_HOST_FILE_HH
 
-#include "sys.hh"
+#include "names.hh"
 
 namespace ubd
 {
@@ -26,6 +26,7 @@ struct OpenRequest {
 	bool read_only;
 	bool lock;
 	bool beside; // the kernel's own driver is in this process as well
+	bool below; // the directory of hot plug, and nowhere else
 	FileRole role = FileRole::device;
 };
 
@@ -80,7 +81,7 @@ public:
 
 private:
 	Error check_type(const OpenRequest &r, const struct stat &st);
-	Error open_fd(const OpenRequest &r);
+	Error open_fd(const OpenRequest &r, const char *path);
 	Error open_again(const OpenRequest &r, int flags, sys::Fd &fd) const;
 	void measure_direct();
 	Error measure(const OpenRequest &r, const struct stat &st);
@@ -107,8 +108,6 @@ private:
 	bool block_device_ = false;
 };
 
-// stat(2), or an errno.
-Error stat_path(const char *path, struct stat &st);
 // A variable of the host's environment, such as "TMPDIR="; false if it is not
 // there, empty, or longer than `bytes`. Process context.
 bool host_variable(const char *name, char *to, size_t bytes);

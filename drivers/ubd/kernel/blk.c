@@ -170,8 +170,17 @@ static int ubd_ioctl(struct block_device *bdev, blk_mode_t mode, unsigned int cm
 	return -ENOTTY;
 }
 
+/* The disk's open_mutex is held. */
+static int ubd_open(struct gendisk *disk, blk_mode_t mode)
+{
+	struct ubd_disk *d = disk->private_data;
+
+	return d->retired ? -ENXIO : 0;
+}
+
 static const struct block_device_operations ubd_fops = {
 	.owner = THIS_MODULE,
+	.open = ubd_open,
 	.ioctl = ubd_ioctl,
 	.compat_ioctl = blkdev_compat_ptr_ioctl,
 	.getgeo = ubd_getgeo,
@@ -360,16 +369,18 @@ static bool taken(const struct ubd_disk *d, const struct ubd_settings *s)
 {
 	bool read_only = d->options.read_only || s->open.snapshot;
 	struct ubd_disk *other;
+	bool same_file;
 
 	list_for_each_entry(other, &ubd_disks, link) {
-		if (other->index == d->index) {
+		same_file = ubd_device_conflicts(other->device, d->options.path, s->open.below, read_only);
+		switch (ubd_beside(&d->options, &other->options, same_file)) {
+		case UBD_TAKEN_NOT:
+			continue;
+		case UBD_TAKEN_NUMBER:
 			pr_err("%s: %s: the number is taken by %s; choose another number\n", d->name, d->options.shown,
 			       other->info.path);
 			return true;
-		}
-		if (other->options.shared && d->options.shared)
-			continue;
-		if (ubd_device_conflicts(other->device, d->options.path, read_only)) {
+		case UBD_TAKEN_FILE:
 			pr_err("%s: %s: the file is in use already as %s; name another file, or give both the r flag\n",
 			       d->name, d->options.shown, other->name);
 			return true;
@@ -467,6 +478,29 @@ void ubd_disk_remove(struct ubd_disk *d)
 	cancel_work_sync(&d->kq.limits_work);
 	put_disk(d->kq.disk);
 	free_disk(d);
+}
+
+/* Who only looked at it (udev, blkid) is waited for. */
+#define RETIRE_PATIENCE_MS 500
+
+int ubd_disk_retire(struct ubd_disk *d)
+{
+	struct gendisk *disk = d->kq.disk;
+	unsigned int waited;
+
+	for (waited = 0;; waited += 10) {
+		mutex_lock(&disk->open_mutex);
+		d->retired = !disk_openers(disk);
+		mutex_unlock(&disk->open_mutex);
+		if (d->retired || waited >= RETIRE_PATIENCE_MS)
+			break;
+		msleep(10);
+	}
+	if (!d->retired)
+		return -EBUSY;
+	pr_info("%s: %s: is taken out\n", d->name, d->info.path);
+	ubd_disk_remove(d);
+	return 0;
 }
 
 void ubd_disk_memory(struct ubd_disk *d, struct ubd_memory *m)

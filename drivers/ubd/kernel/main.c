@@ -150,7 +150,24 @@ static void take_word(const char *word, size_t bytes, struct option_scratch *s)
 	}
 }
 
-static void take_cmdline(struct option_scratch *s)
+/* Of the host's user alone: what the guest says is refused below. */
+static void allow_hotplug(struct option_scratch *s)
+{
+	char *directory;
+
+	if (!s->state.hotplug)
+		return;
+	directory = kmemdup_nul(s->state.hotplug, s->state.hotplug_bytes, GFP_KERNEL);
+	if (directory)
+		ubd_hotplug_open(directory);
+	else
+		pr_err("ubd=hotplug: no memory; hot plug stays off\n");
+	kfree(directory);
+	s->state.hotplug = NULL;
+}
+
+/* With `devices`, all that it says; without, only about hot plug. */
+static void take_cmdline(struct option_scratch *s, bool devices)
 {
 	char *line = kvzalloc(UBD_CMDLINE_MAX, GFP_KERNEL);
 	long bytes, at, n;
@@ -167,11 +184,12 @@ static void take_cmdline(struct option_scratch *s)
 	/* The words follow each other, each with its NUL; the first is our name. */
 	for (at = 0; at < bytes; at += n + 1) {
 		n = strnlen(line + at, bytes - at);
-		if (at)
+		if (at && (devices || strstarts(line + at, "ubd=hotplug:")))
 			take_word(line + at, n, s);
-		if (at && !strncmp(line + at, "udb", 3))
+		if (at && devices && strstarts(line + at, "udb"))
 			pr_warn("option \"%.100s\": is this a typing error for ubd?\n", line + at);
 	}
+	allow_hotplug(s);
 	kvfree(line);
 }
 
@@ -191,6 +209,9 @@ static void take_device_words(struct option_scratch *s)
 			}
 		}
 		take_word(text ?: w->text, text ? strlen(text) : w->bytes, s);
+		if (s->state.hotplug)
+			bad_option(w->text, w->bytes, "counts only on the command line of the UML process");
+		s->state.hotplug = NULL;
 		kfree(text);
 	}
 }
@@ -306,7 +327,7 @@ static void release_major(void)
 
 static int check_parameters(void)
 {
-	if (queue_depth < 1 || queue_depth > 1024) {
+	if (queue_depth < 1 || queue_depth > UBD_MAX_QUEUE_DEPTH) {
 		pr_err("queue_depth=%u is out of range; it goes from 1 to 1024\n", queue_depth);
 		return -EINVAL;
 	}
@@ -318,7 +339,7 @@ static int check_parameters(void)
 		pr_err("block_size=%u is neither 512 nor 4096\n", logical_block);
 		return -EINVAL;
 	}
-	if (poll_us > 1000) {
+	if (poll_us > UBD_MAX_POLL_US) {
 		pr_err("poll_us=%u is out of range; it goes from 0 to 1000\n", poll_us);
 		return -EINVAL;
 	}
@@ -348,8 +369,7 @@ static int add_devices(void)
 		return -ENOMEM;
 	s->state.cache = settings.cache;
 	mutex_lock(&ubd_devices_lock);
-	if (cmdline && !settings.open.beside)
-		take_cmdline(s);
+	take_cmdline(s, cmdline && !settings.open.beside);
 	take_device_words(s);
 	mutex_unlock(&ubd_devices_lock);
 	kvfree(s);
@@ -430,13 +450,19 @@ static int __init ubd_init(void)
 	err = register_reboot_notifier(&reboot_notifier);
 	if (err)
 		goto out_devices;
+	err = ubd_configfs_init(&settings);
+	if (err)
+		goto out_reboot;
 	free_device_words();
 	return 0;
 
+out_reboot:
+	unregister_reboot_notifier(&reboot_notifier);
 out_devices:
 	remove_devices();
 	cancel_work_sync(&revive_work);
 out_relay:
+	ubd_hotplug_close();
 	ubd_debugfs_exit();
 	stop_relay();
 out_poll:
@@ -452,8 +478,10 @@ out:
 
 static void __exit ubd_exit(void)
 {
+	ubd_configfs_exit();
 	unregister_reboot_notifier(&reboot_notifier);
 	remove_devices();
+	ubd_hotplug_close();
 	cancel_work_sync(&revive_work);
 	ubd_debugfs_exit();
 	stop_relay();

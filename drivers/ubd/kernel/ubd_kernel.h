@@ -45,6 +45,7 @@ struct ubd_disk {
 	struct platform_device *pdev;
 	struct dentry *debugfs;
 	bool tag_set_ready;
+	bool retired; /* open_mutex of the disk: nobody may open it any more */
 };
 
 /* main.c */
@@ -67,11 +68,17 @@ void ubd_kqueue_exit(struct ubd_kqueue *k);
 /* blk.c: process context, ubd_devices_lock held; errors are logged there */
 struct ubd_disk *ubd_disk_add(const struct ubd_options *options, const struct ubd_settings *settings);
 void ubd_disk_remove(struct ubd_disk *d);
+/* The same for one that somebody may have open: then it stays, and -EBUSY. */
+int ubd_disk_retire(struct ubd_disk *d);
 /* All that were added; interrupt context may walk it, see ubd_disk_add(). */
 extern struct list_head ubd_disks;
 void ubd_disks_interrupt(void);
 void ubd_disks_go_synchronous(void);
 void ubd_disk_memory(struct ubd_disk *d, struct ubd_memory *m);
+
+/* configfs.c */
+int ubd_configfs_init(const struct ubd_settings *settings);
+void ubd_configfs_exit(void);
 
 /* poll.c */
 int ubd_poll_init(void);
