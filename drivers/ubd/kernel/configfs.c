@@ -36,12 +36,13 @@ static struct plug_item *to_plug(struct config_item *item)
 /* One line for what was refused; what was written is shown as far as it is short. */
 static int refuse(struct plug_item *p, const char *file, const char *text, size_t bytes, const char *why, int err)
 {
-	char shown[UBD_SHOWN_MAX];
+	char shown[UBD_SHOWN_MAX], name[UBD_SHOWN_MAX];
 
 	if (bytes && text[bytes - 1] == '\n')
 		bytes--;
 	ubd_show_text(text, bytes, shown);
-	pr_err("hot plug %s: %s \"%s\": %s\n", config_item_name(&p->item), file, shown, why);
+	ubd_show_text(config_item_name(&p->item), strlen(config_item_name(&p->item)), name);
+	pr_err("hot plug %s: %s \"%s\": %s\n", name, file, shown, why);
 	return err;
 }
 
@@ -242,12 +243,14 @@ static const struct config_item_type plug_type = {
 
 static struct config_item *make_plug(struct config_group *group, const char *name)
 {
+	char shown[UBD_SHOWN_MAX];
 	struct plug_item *p;
 
 	if (!ubd_hotplug_allowed()) {
+		ubd_show_text(name, strlen(name), shown);
 		pr_err("hot plug %s: is off; start the guest with ubd=hotplug:DIRECTORY to allow the host's files "
 		       "below that\n",
-		       name);
+		       shown);
 		return ERR_PTR(-EPERM);
 	}
 	p = kvzalloc(sizeof(*p), GFP_KERNEL);
