@@ -16,6 +16,9 @@ namespace
 
 constexpr ubd_open_settings defaults = {
 	.wake_fd = 3,
+	.below = false,
+	.beside = false,
+	.snapshot = false,
 	.snapshot_dir = "",
 	.queue_depth = 128,
 	.block_size = 0,
