@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # Programs are built by eight jobs on a file system on our disk, in a guest so
-# small that it swaps to our other disk. Beside it, at the same time, a guest
-# does the same with the kernel's own driver: how long each takes is printed and
-# never judged. With UBD_SOAK_SECONDS ours builds again until they are over.
+# small that it swaps to our other disk. In the long form a guest does the same
+# beside it, at the same time, with the kernel's own driver: how long each takes is
+# printed and never judged. With UBD_SOAK_SECONDS ours builds again until they are
+# over.
 . "$(dirname "$0")/lib.sh"
 
 # build_start DRIVER: a guest that runs the script `build` in a directory with the
@@ -69,15 +70,17 @@ seconds_of() {
 	awk '{ printf "%.1f", $1 / 1000; exit }' "$1.ms"
 }
 
-# compare WHAT: builds it in both guests, by the script on stdin
-compare() {
+# build WHAT [beside]: builds it in the guest, or in both, by the script on stdin
+build() {
 	local deadline=$((SECONDS + patience))
 
 	mkdir -p tree
 	cat >build
-	use_compare
-	mem=$build_mem
-	build_start in-tree
+	if [ $# -gt 1 ]; then
+		use_compare
+		mem=$build_mem
+		build_start in-tree
+	fi
 	use_release
 	mem=$build_mem
 	build_start ours
@@ -85,7 +88,9 @@ compare() {
 	expect_eq 'status of the build' "$status" 0
 	e2fsck -fn ours.img || fail 'the host finds the file system broken'
 	echo "rounds: $(wc -l <ours.ms)"
-	if wait_for_in_tree $deadline; then
+	if [ $# = 1 ]; then
+		echo "$1, make -j8 in $build_mem: $(seconds_of ours) s"
+	elif wait_for_in_tree $deadline; then
 		echo "$1, make -j8 in $build_mem: in-tree $(seconds_of in-tree) s, ours $(seconds_of ours) s," \
 			"ratio $(awk 'NR == FNR { theirs = $1; nextfile } { printf "%.2f", $1 / theirs; exit }' in-tree.ms ours.ms)"
 	else
@@ -94,10 +99,19 @@ compare() {
 	cat figures
 }
 
-# This module, compared with what the host makes of the same source.
-property[module]=alone
 limit[module]=$((900 + 2 * soak_seconds))
 test_module() {
+	build_module
+}
+
+property[module_beside]='alone full'
+limit[module_beside]=$((900 + 2 * soak_seconds))
+test_module_beside() {
+	build_module beside
+}
+
+# build_module [beside]: it is compared with what the host makes of the same source.
+build_module() {
 	patience=$((600 + 2 * soak_seconds))
 	build_mem=192M
 	mkdir source tree
@@ -108,7 +122,7 @@ test_module() {
 	mv tree/m reference
 	(cd reference && find . -name '*.o' -o -name '*.ko') >products
 	grep -qx './ubd.ko' products || fail 'the host makes no ubd.ko'
-	compare 'this module' <<-'EOF'
+	build 'this module' "$@" <<-'EOF'
 		cp -r $work/source m
 		timed make -s -C $work/kernel-build/ ARCH=um M=$work/tree/m -j8 modules
 		# What is on the disk, not what is still in memory.
@@ -138,7 +152,7 @@ test_kernel() {
 		find . -type f '(' -name 'Kconfig*' -o -name 'Makefile*' -o -name 'Kbuild*' ')'
 		find $tiny_parts -type f
 	) | sed 's,^\./,,' | sort -u | tar -C "$source" -cf source.tar -T -
-	compare 'a tinyconfig kernel' <<-'EOF'
+	build 'a tinyconfig kernel' beside <<-'EOF'
 		tar -xf $work/source.tar
 		make -s ARCH=um SUBARCH=x86_64 tinyconfig >/dev/null
 		timed make -s ARCH=um SUBARCH=x86_64 -j8
