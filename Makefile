@@ -42,7 +42,8 @@ all: $(B)/linux modules initramfs standalone tools man
 setup:
 	@tools/setup.sh
 
-kernel-release kernel-debug kernel-compare: kernel-%: | setup
+variants := debug compare timetravel next next-smp next-debug next-compare
+kernel-release $(variants:%=kernel-%): kernel-%: | setup
 	@tools/kernel/build.sh $*
 
 $(B)/linux: FORCE | kernel-release
@@ -55,7 +56,7 @@ $(B)/linux: FORCE | kernel-release
 modules: $(if $(filter $(UBD_CACHE)/release,$(KDIR)),kernel-release) | setup
 	@env -u MAKEFLAGS -u MFLAGS tools/build-module.sh $(KDIR) $(B)
 
-modules-debug modules-compare: modules-%: kernel-% | setup
+$(variants:%=modules-%): modules-%: kernel-% | setup
 	@env -u MAKEFLAGS -u MFLAGS tools/build-module.sh $(UBD_CACHE)/$* $(B)/$*
 
 # --- what guests use -----------------------------------------------------------
@@ -215,8 +216,8 @@ help:
 	@sed 1d tools/help.txt
 	@echo "The cache is $(UBD_CACHE)"
 
-.PHONY: all setup setup-debian setup-format setup-bench setup-package kernel-release kernel-debug \
-	kernel-compare modules modules-debug modules-compare initramfs standalone \
+.PHONY: all setup setup-debian setup-format setup-bench setup-package kernel-release $(variants:%=kernel-%) \
+	modules $(variants:%=modules-%) initramfs standalone \
 	tools man install uninstall deb dist run run-guest reset test test-full soak bench bench-tools bench-readme bench-check format format-check clean distclean \
 	help FORCE
 .DELETE_ON_ERROR:

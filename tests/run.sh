@@ -24,6 +24,7 @@ cache=${UBD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ubd}
 results=$test_root/results
 
 full=
+full_targets=
 only=
 build=yes
 listing=
@@ -46,7 +47,10 @@ usage() {
 parse_arguments() {
 	while [ $# -gt 0 ]; do
 		case $1 in
-		--full) full=yes ;;
+		--full)
+			full=yes
+			full_targets='modules-next modules-next-debug modules-next-compare modules-next-smp modules-timetravel'
+			;;
 		--only)
 			[ $# -ge 2 ] || usage
 			only=$2
@@ -105,7 +109,8 @@ build_all() {
 	local log=$test_root/build.log
 	local start=$SECONDS
 
-	if make -s all build/busybox.img modules-debug modules-compare 2>&1 | tee "$log"; then
+	# shellcheck disable=SC2086 # targets
+	if make -s all build/busybox.img modules-debug modules-compare $full_targets 2>&1 | tee "$log"; then
 		report ok build $((SECONDS - start))
 	else
 		report FAIL build $((SECONDS - start))
@@ -204,11 +209,19 @@ cow[.]landed_(SIGKILL|reboot)|faults[.](read_error|sync_error_stays)|fire[.]para
 reboot[.](reboot|busy_reboot|busy_sigkill|busy_sigterm)'
 on_threads_full='(flush|io|discard|faults|reboot|cow|cow_model|crash|fire|power|swap|hostfile)[.].*'
 
+# Of the full form, with the newest kernel: all but what is about the host's programs,
+# or about kernels of its own.
+not_on_next='(packaging|ubd_cow|smp|timetravel|objects|docs)[.].*'
+
+runs_on_next() {
+	[[ -n $full && ! $1 =~ ^($not_on_next)$ ]]
+}
+
 runs_on_threads() {
 	[[ $1 != *own_driver* ]] && [[ $1 =~ ^(${on_threads//$'\n'/|})$ || (-n $full && $1 =~ ^($on_threads_full)$) ]]
 }
 
-# Prints FILE NAME[@ENGINE] LIMIT PROPERTY... of each guest test that is to run;
+# Prints FILE NAME[@VARIANT] LIMIT PROPERTY... of each guest test that is to run;
 # those that want to be alone come last.
 guest_tests() {
 	local file name rest
@@ -223,16 +236,19 @@ guest_tests() {
 			if runs_on_threads "$(basename "$file" .sh).$name" && wanted "$(basename "$file" .sh).$name@threads"; then
 				echo "$file $name@threads $rest"
 			fi
+			if runs_on_next "$(basename "$file" .sh).$name" && wanted "$(basename "$file" .sh).$name@next"; then
+				echo "$file $name@next $rest"
+			fi
 		done
 	done | awk '/ alone/ { last[++n] = $0; next } { print } END { for (i = 1; i <= n; i++) print last[i] }'
 }
 
-# start_guest_test INDEX FILE NAME[@ENGINE] LIMIT
+# start_guest_test INDEX FILE NAME[@VARIANT] LIMIT
 start_guest_test() {
 	(
 		start=$SECONDS
 		status=0
-		[[ $3 != *@* ]] || export UBD_TEST_ARGS=engine=${3#*@}
+		[[ $3 != *@* ]] || export UBD_TEST_VARIANT=${3#*@}
 		timeout -k 15 "$4" bash "$2" "${3%@*}" >"$results/$1.log" 2>&1 &
 		trap 'kill $! && wait $!; exit 143' TERM
 		wait $! || status=$?
@@ -324,7 +340,7 @@ list_all() {
 		echo "$(basename "$file" .sh).$name"
 	done
 	for name in format bench-check unit simulator crash fuzz coverage model mutants crash-mutants fuzz-mutants engine-mutants mutants-all \
-		kunit-release kunit-debug; do
+		kunit-release kunit-debug kunit-next kunit-next-debug; do
 		if wanted "$name"; then
 			echo "$name"
 		fi
@@ -412,6 +428,8 @@ main() {
 	if wanted kunit-release; then stage kunit-release kunit_tests release build; fi
 	stage guest run_guest_tests
 	if wanted kunit-debug; then stage kunit-debug kunit_tests debug build/debug; fi
+	if [ -n "$full" ] && wanted kunit-next; then stage kunit-next kunit_tests next build/next; fi
+	if [ -n "$full" ] && wanted kunit-next-debug; then stage kunit-next-debug kunit_tests next-debug build/next-debug; fi
 	finish
 }
 

@@ -8,8 +8,9 @@
 #
 # Before run_tests, a file may set limit[TEST]=SECONDS (or default_limit) and
 # property[TEST] to some of: alone (no other test beside it), full (only in the long form).
-# UBD_TEST_ARGS=PARAMETER... has each guest load the module with these, too: so all
-# runs with another engine, for example. The directory is then another one.
+# UBD_TEST_ARGS=PARAMETER... has each guest load the module with these, too.
+# UBD_TEST_VARIANT is threads (all runs with that engine) or next (with kernels of the
+# newest source). With either the directory is another one.
 # Each test has a directory $work of its own. It passes if its function ends
 # well and no kernel complained; skip ends it as not possible here.
 # shellcheck shell=bash
@@ -21,15 +22,21 @@ PATH=$PATH:/usr/sbin:/sbin
 guest_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$guest_dir/../.." && pwd)
 cache=${UBD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ubd}
-release_kernel=${UBD_RELEASE_KERNEL:-$cache/release/linux}
-debug_kernel=${UBD_DEBUG_KERNEL:-$cache/debug/linux}
-compare_kernel=${UBD_COMPARE_KERNEL:-$cache/compare/linux}
-release_module=${UBD_RELEASE_MODULE:-$top/build/ubd.ko}
-debug_module=${UBD_DEBUG_MODULE:-$top/build/debug/ubd.ko}
-compare_module=${UBD_COMPARE_MODULE:-$top/build/compare/ubd.ko}
+test_variant=${UBD_TEST_VARIANT:-}
+release_name=release debug_name=debug compare_name=compare release_build=
+if [ "$test_variant" = next ]; then
+	release_name=next debug_name=next-debug compare_name=next-compare release_build=/next
+fi
+release_kernel=${UBD_RELEASE_KERNEL:-$cache/$release_name/linux}
+debug_kernel=${UBD_DEBUG_KERNEL:-$cache/$debug_name/linux}
+compare_kernel=${UBD_COMPARE_KERNEL:-$cache/$compare_name/linux}
+release_module=${UBD_RELEASE_MODULE:-$top/build$release_build/ubd.ko}
+debug_module=${UBD_DEBUG_MODULE:-$top/build/$debug_name/ubd.ko}
+compare_module=${UBD_COMPARE_MODULE:-$top/build/$compare_name/ubd.ko}
 test_root=${UBD_TEST_ROOT:-$top/build/test}
 tool=$test_root/tool
 test_args=${UBD_TEST_ARGS:-}
+[ "$test_variant" != threads ] || test_args=engine=threads
 
 # What the next guest is made of.
 kernel=$release_kernel
@@ -90,8 +97,8 @@ expect_silent() {
 
 # The debug kernel, in which faults can be injected.
 use_debug() {
-	[ -x "$debug_kernel" ] || fail "no debug kernel ($debug_kernel); make kernel-debug"
-	[ -e "$debug_module" ] || fail "no module for the debug kernel ($debug_module); make modules-debug"
+	[ -x "$debug_kernel" ] || fail "no debug kernel ($debug_kernel); make kernel-$debug_name"
+	[ -e "$debug_module" ] || fail "no module for the debug kernel ($debug_module); make modules-$debug_name"
 	kernel=$debug_kernel
 	module=$debug_module
 	mem=512M
@@ -99,8 +106,8 @@ use_debug() {
 
 # A kernel that has the driver of its own built in.
 use_compare() {
-	[ -x "$compare_kernel" ] || fail "no kernel to compare with ($compare_kernel); make kernel-compare"
-	[ -e "$compare_module" ] || fail "no module for the kernel to compare with ($compare_module); make modules-compare"
+	[ -x "$compare_kernel" ] || fail "no kernel to compare with ($compare_kernel); make kernel-$compare_name"
+	[ -e "$compare_module" ] || fail "no module for the kernel to compare with ($compare_module); make modules-$compare_name"
 	kernel=$compare_kernel
 	module=$compare_module
 }
@@ -399,6 +406,7 @@ run_test() {
 	(
 		set -eE
 		work=$test_root/$(basename "$0" .sh).$1${test_args:+@${test_args##*=}}
+		[ -z "$test_variant" ] || work=${work%@*}@$test_variant
 		rm -rf "$work"
 		mkdir -p "$work"
 		cd "$work" || exit 1

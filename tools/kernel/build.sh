@@ -3,7 +3,8 @@
 #
 # Builds a guest kernel into the cache directory, once.
 #
-#   tools/kernel/build.sh release|debug|compare
+#   tools/kernel/build.sh release|debug|compare|timetravel
+#   tools/kernel/build.sh next|next-smp|next-debug|next-compare
 #   tools/kernel/build.sh standalone INITRAMFS OUTPUT
 #   tools/kernel/build.sh --path VARIANT     print where a variant is built
 #
@@ -11,6 +12,10 @@
 #                   beside this script (debug.config is laid over
 #                   release.config)
 # compare           a copy of release with the kernel's own ubd driver added
+# timetravel        a copy of release that knows UML's time-travel modes
+# next              as release, from the newest source of Debian's unstable suite
+#                   (newest.sh); next-debug and next-compare as those; next-smp a copy
+#                   of next for several CPUs
 # standalone        a copy of release with INITRAMFS linked in, put into OUTPUT
 #                   while no other checkout can replace it in the cache
 #
@@ -32,6 +37,15 @@ unset MAKEFLAGS MFLAGS MAKEOVERRIDES MAKELEVEL ARCH SUBARCH CROSS_COMPILE \
 	O V M KDIR CC CFLAGS CPPFLAGS LDFLAGS KCFLAGS KBUILD_OUTPUT KBUILD_EXTMOD
 export LC_ALL=C
 
+# The newest source that Debian has.
+find_newest_archive()
+{
+	archive=$("$here/newest.sh")
+	series=${archive##*/linux-source-}
+	series=${series%.tar.xz}
+	source_version=$(<"$archive.version")
+}
+
 # The source archive: 6.12 if it is there, else the newest that is not older.
 find_archive()
 {
@@ -50,10 +64,18 @@ find_archive()
 	[[ $best ]] || die "no kernel source in /usr/src (Debian package linux-source-6.12): run 'make setup'"
 	series=$best
 	archive=/usr/src/linux-source-$series.tar.xz
-	source_dir=$cache/linux-source-$series
 	# Where the package database does not know the archive, its size and date must do.
 	source_version=$(dpkg-query -W -f='${Version}' "linux-source-$series" 2>/dev/null ||
 		stat -L -c '%s-%Y' "$archive")
+}
+
+find_source()
+{
+	case $1 in
+	next*) find_newest_archive ;;
+	*) find_archive ;;
+	esac
+	source_dir=$cache/linux-source-$series
 	source_version+=+$(cat "$here"/patches/*.patch | sha256sum | cut -c 1-8)
 }
 
@@ -94,15 +116,16 @@ unlock()
 
 unpack_source()
 {
-	lock source
+	lock "source-$series"
 	if [[ $(cat "$source_dir/.ubd-version" 2>/dev/null) != "$source_version" ]]; then
 		say "unpacking $archive ($source_version) into $cache"
-		rm -rf "$source_dir" "$cache/.unpack"
-		mkdir "$cache/.unpack"
-		xz -dc -T0 "$archive" | tar -x -C "$cache/.unpack" --strip-components=1
-		patch_source "$cache/.unpack"
-		echo "$source_version" >"$cache/.unpack/.ubd-version"
-		mv "$cache/.unpack" "$source_dir"
+		local new=$cache/.unpack-$series
+		rm -rf "$source_dir" "$new"
+		mkdir "$new"
+		xz -dc -T0 "$archive" | tar -x -C "$new" --strip-components=1
+		patch_source "$new"
+		echo "$source_version" >"$new/.ubd-version"
+		mv "$new" "$source_dir"
 	fi
 	unlock
 }
@@ -110,9 +133,11 @@ unpack_source()
 fragments()
 {
 	case $1 in
-	release) echo "$here/release.config" ;;
-	debug) echo "$here/release.config $here/debug.config" ;;
-	compare) echo "$here/release.config $here/compare.config" ;;
+	release | next) echo "$here/release.config" ;;
+	timetravel) echo "$here/release.config $here/timetravel.config" ;;
+	next-smp) echo "$here/release.config $here/smp.config" ;;
+	debug | next-debug) echo "$here/release.config $here/debug.config" ;;
+	compare | next-compare) echo "$here/release.config $here/compare.config" ;;
 	standalone) echo "$here/release.config $work/standalone.config" ;;
 	esac
 }
@@ -195,6 +220,15 @@ configure()
 	check_config "$dir" $(fragments "$variant")
 }
 
+# What a variant is a copy of, with a few objects that are others.
+origin_of()
+{
+	case $1 in
+	compare | standalone | timetravel) echo release ;;
+	next-smp | next-compare) echo next ;;
+	esac
+}
+
 build()
 {
 	local variant=$1 dir=$cache/$1 log=$cache/$1.log stamp goals=(linux modules) start=$SECONDS
@@ -221,12 +255,13 @@ build()
 	if [[ -e $dir/.ubd-source && $(cat "$dir/.ubd-source") != "$source_version" ]]; then
 		rm -rf "$dir"
 	fi
-	if [[ $variant == compare || $variant == standalone ]]; then
-		local base
-		base=$(cat "$cache/release/.ubd-stamp")
+	local origin base
+	origin=$(origin_of "$variant")
+	if [[ $origin ]]; then
+		base=$(cat "$cache/$origin/.ubd-stamp")
 		if [[ $(cat "$dir/.ubd-base" 2>/dev/null) != "$base" ]]; then
 			rm -rf "$dir" "$dir.new"
-			cp -a --reflink=auto "$cache/release" "$dir.new"
+			cp -a --reflink=auto "$cache/$origin" "$dir.new"
 			rm -f "$dir.new/.ubd-stamp"
 			echo "$base" >"$dir.new/.ubd-base"
 			mv "$dir.new" "$dir"
@@ -250,19 +285,21 @@ main()
 		exit
 	fi
 	initramfs=${2:-} output=${3:-}
+	local origin
 	case $variant in
-	release | debug | compare) ;;
+	release | debug | compare | timetravel | next | next-smp | next-debug | next-compare) ;;
 	standalone) [[ -r $initramfs && $output ]] || die "usage: tools/kernel/build.sh standalone initramfs output" ;;
-	*) die "usage: tools/kernel/build.sh release|debug|compare|standalone [initramfs output]" ;;
+	*) die "usage: tools/kernel/build.sh release|debug|compare|timetravel|next|next-smp|next-debug|next-compare|standalone [initramfs output]" ;;
 	esac
 	[[ $cache =~ ^/[^[:space:]:]*$ ]] ||
 		die "the cache directory '$cache' must be an absolute path without spaces and colons (kernel builds cannot bear them): set UBD_CACHE"
 	mkdir -p "$cache"
-	find_archive
+	find_source "$variant"
 	unpack_source
-	if [[ $variant == compare || $variant == standalone ]]; then
-		lock release
-		build release
+	origin=$(origin_of "$variant")
+	if [[ $origin ]]; then
+		lock "$origin"
+		build "$origin"
 		# Kept for the copy: nobody may rebuild what is being copied.
 		lock "$variant"
 		build "$variant"
