@@ -357,6 +357,8 @@ void ubd_queue_memory(struct ubd_queue *q, struct ubd_memory *m);
  * none is in flight. Process context.
  */
 bool ubd_queue_drained(struct ubd_queue *q);
+/* It stays after all. Process context. */
+void ubd_queue_resume(struct ubd_queue *q);
 /*
  * From now on each submission waits for its completions. Process context, may
  * spin with interrupts off: for reboot, when nobody relays completions.
@@ -530,6 +532,17 @@ struct ubd_queue *ubd_device_queue(struct ubd_device *d);
  * both sides is to write to it. `below`: see struct ubd_open_settings.
  */
 bool ubd_device_conflicts(struct ubd_device *d, const char *path, bool below, bool read_only);
+/*
+ * Looks at the size that the host's files have now: in *bytes what the device would
+ * have. An errno if it cannot have that, which is logged. *quiet: no request may be
+ * queued or in flight, nor a commit, while it is given that size.
+ */
+int ubd_device_measure(struct ubd_device *d, ubd_u64 *bytes, bool *quiet);
+/*
+ * Measures once more and gives it that size. After an error, which is logged, the
+ * device is as before. Process context, sleeps; a COW file may be copied.
+ */
+int ubd_device_grow(struct ubd_device *d, ubd_u64 *bytes);
 /* No request may be queued or in flight. Process context, sleeps. */
 void ubd_device_close(struct ubd_device *d);
 #ifdef UBD_FAULTS

@@ -86,6 +86,11 @@ bool ubd_queue_drained(ubd_queue *q)
 	return queue(q).drained();
 }
 
+void ubd_queue_resume(ubd_queue *q)
+{
+	queue(q).resume();
+}
+
 void ubd_queue_go_synchronous(ubd_queue *q)
 {
 	queue(q).go_synchronous();

@@ -99,6 +99,7 @@ enum ErrnoValue : int {
 	errno_fbig = 27,
 	errno_nospc = 28,
 	errno_rofs = 30,
+	errno_mlink = 31,
 	errno_range = 34,
 	errno_nametoolong = 36,
 	errno_nosys = 38,

@@ -185,6 +185,34 @@ void CowBitmap::load(u64 block, const u8 *from, u32 bytes)
 		put(m_.touched, block);
 }
 
+void CowBitmap::move_to(const Memory &memory, u64 sectors)
+{
+	UBD_ASSERT(sectors >= sectors_ && !dirty() && !sealed());
+	for (u64 b = find_set(m_.touched, 0, blocks()); b < blocks(); b = find_set(m_.touched, b + 1, blocks())) {
+		__builtin_memcpy(memory.live + b * block_words, m_.live + b * block_words, block_bytes);
+		put(memory.touched, b);
+	}
+	attach(memory, sectors);
+}
+
+u64 CowBitmap::next_stretch(u64 &first, u64 gap) const
+{
+	bool set;
+	if (first < sectors_ && !test(first))
+		first += run(first, sectors_ - first, set);
+	u64 end = first;
+	while (end < sectors_) {
+		end += run(end, sectors_ - end, set);
+		if (end == sectors_)
+			break;
+		const u64 hole = run(end, sectors_ - end, set);
+		if (hole >= gap || end + hole == sectors_)
+			break;
+		end += hole;
+	}
+	return end - first;
+}
+
 // What was set since the last seal belongs to this one.
 void CowBitmap::forget_next()
 {

@@ -62,6 +62,13 @@ public:
 	// Bits that were read from the file, for one block: `bytes` of them, at most
 	// block_bytes. They are not dirty. Those beyond the device are dropped.
 	void load(u64 block, const u8 *from, u32 bytes);
+	// Goes on in other memory, for more sectors, of which none is set. Nothing is
+	// dirty or sealed.
+	void move_to(const Memory &memory, u64 sectors);
+	// The next sectors from `first` on that are set, together with those between
+	// them where fewer than `gap` are not. Moves `first` to them, returns how many;
+	// 0: there are none.
+	u64 next_stretch(u64 &first, u64 gap) const;
 
 	// Bits are there that no commit has sealed.
 	bool dirty() const { return dirty_blocks_ != 0; }

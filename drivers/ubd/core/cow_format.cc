@@ -216,6 +216,27 @@ Error place_cow(CowHeader &h, const char *&why)
 	return no_error;
 }
 
+CowGrowth grow_cow(CowHeader &h, u64 bytes, u64 mtime, const char *&why)
+{
+	const u64 begin = h.data_offset;
+	if (check_size(bytes, why) != CowRead::ok)
+		return CowGrowth::refused;
+	h.bytes = bytes;
+	h.mtime = static_cast<u32>(mtime);
+	// An old version that would have no room for its last bits takes another place too.
+	if (place(h, why) == CowRead::ok && h.data_offset == begin)
+		return CowGrowth::in_place;
+	if (h.version != CowVersion::v3 || h.alignment % UBD_COW_ALIGNMENT)
+		h.alignment = UBD_COW_ALIGNMENT;
+	return place_cow(h, why) ? CowGrowth::refused : CowGrowth::moved;
+}
+
+CowHeaderPart size_in_header(CowVersion version)
+{
+	const Fields &f = fields_of(version);
+	return { f.mtime, f.size + 8 - f.mtime };
+}
+
 size_t write_cow_header(const CowHeader &h, u8 *to, size_t room)
 {
 	const Fields &f = fields_of(h.version);

@@ -50,6 +50,32 @@ CowRead read_cow_header(const u8 *from, size_t n, CowHeader &out, const char *&w
 // backing are given. errno_inval if these make no such file (see `why`).
 Error place_cow(CowHeader &h, const char *&why);
 
+// How a file becomes one for a larger device.
+enum class CowGrowth : u8 {
+	refused, // `why` says it
+	in_place, // the data stay: the longer bitmap ends before them
+	moved, // they begin further behind: that is another file
+};
+
+/*
+ * Makes the header of a file that is good that of one for a device of `bytes`, more
+ * than it has, over a backing file of that size and time. In place it keeps its
+ * layout; a file whose data move is a version 3, whose data begin at a multiple of
+ * UBD_COW_ALIGNMENT at least.
+ */
+CowGrowth grow_cow(CowHeader &h, u64 bytes, u64 mtime, const char *&why);
+
+/*
+ * The part of the header that growth in place changes: time and size lie side by side,
+ * in one sector of 512 bytes in each version, and a sector is written whole or not at
+ * all. So it is written by itself, and a crash leaves the old size or the new one.
+ */
+struct CowHeaderPart {
+	u32 offset; // in the file, bytes
+	u32 bytes;
+};
+CowHeaderPart size_in_header(CowVersion version);
+
 // Writes a version 3 header, UBD_COW_HEADER_V3_BYTES, zeros after the name.
 // A header that was read from another version keeps its version and layout.
 // Returns how many bytes it is (from the file's beginning).

@@ -42,6 +42,7 @@ constexpr Words table[] = {
 	{ 28, "No space left on device" },
 	{ 29, "Illegal seek" },
 	{ 30, "Read-only file system" },
+	{ 31, "Too many links" },
 	{ 36, "File name too long" },
 	{ 37, "No locks available" },
 	{ 38, "Function not implemented" },

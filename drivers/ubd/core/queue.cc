@@ -168,6 +168,21 @@ bool Queue::drained()
 }
 
 // Context: process, no lock held.
+void Queue::resume()
+{
+	Guard guard(*this);
+	leaving_ = false;
+	serve(Reaper::submitter);
+}
+
+// Context: process, no lock held.
+void Queue::lose_durability(int error)
+{
+	Guard guard(*this);
+	durability_lost(error);
+}
+
+// Context: process, no lock held.
 void Queue::go_synchronous()
 {
 	Guard guard(*this);
@@ -1023,7 +1038,8 @@ void Queue::durability_lost(int error)
 // Now and then, while there is I/O: says it once.
 void Queue::check_file()
 {
-	if (removed_reported_ || !engine_.file_removed())
+	// Who leaves, or stands, may be about to take another file.
+	if (removed_reported_ || leaving_ || !engine_.file_removed())
 		return;
 	removed_reported_ = true;
 	ubd_k_log(UBD_LOG_WARN, false,

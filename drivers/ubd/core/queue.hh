@@ -83,6 +83,11 @@ public:
 	bool timeout(Request &rq, u64 ms);
 	// The device goes: no more commits begin. True when none is with the host.
 	bool drained();
+	// It stays after all: commits begin again. Process context.
+	void resume();
+	// A host call that is not the engine's failed to make data durable. Process
+	// context.
+	void lose_durability(int error);
 	// See ubd_queue_go_synchronous().
 	void go_synchronous();
 	ubd_stats stats();
