@@ -6,6 +6,7 @@
  * Context: process, may sleep, under kernel/'s device mutex.
  */
 #include "cow_file.hh"
+#include "cow_io.hh"
 
 #include "../core/options.hh"
 
@@ -14,8 +15,6 @@
 #include <sys/mman.h>
 
 namespace ubd
-{
-namespace
 {
 
 using sys::to_error;
@@ -38,9 +37,6 @@ const char *write_remedy(Error e)
 	}
 }
 
-constexpr const char *more_memory = "give the guest more (mem=)";
-
-// What the file has from its beginning on, at most `most` bytes.
 Error read_some(int fd, void *to, size_t most, size_t &have)
 {
 	for (have = 0; have < most;) {
@@ -57,7 +53,6 @@ Error read_some(int fd, void *to, size_t most, size_t &have)
 	return no_error;
 }
 
-// All of it, or an errno. errno_io if the file ends before.
 Error read_all(int fd, void *to, size_t bytes, u64 offset)
 {
 	auto *at = static_cast<char *>(to);
@@ -98,41 +93,6 @@ Error sync_data(int fd)
 	return to_error(n);
 }
 
-// Memory that is too much for a kernel's stack.
-class Scratch {
-public:
-	explicit Scratch(size_t bytes) : memory_(static_cast<char *>(ubd_k_zalloc(bytes))) {}
-	~Scratch() { ubd_k_free(memory_); }
-	Scratch(const Scratch &) = delete;
-	Scratch &operator=(const Scratch &) = delete;
-	char *get() const { return memory_; }
-
-private:
-	char *const memory_;
-};
-
-// The directory that the file is in, for sys::open(). nullptr: no memory.
-class Directory : public Scratch {
-public:
-	explicit Directory(const char *path) : Scratch(UBD_PATH_MAX)
-	{
-		size_t n = __builtin_strlen(path);
-		while (n && path[n - 1] != '/')
-			n--;
-		if (get())
-			ubd_k_snprintf(get(), UBD_PATH_MAX, "%.*s", n ? static_cast<int>(n) : 1, n ? path : ".");
-	}
-};
-
-constexpr int new_file_flags = O_RDWR | O_CLOEXEC | O_LARGEFILE;
-constexpr int new_file_mode = 0644; // less the umask
-
-bool no_unnamed_files(const sys::Fd &fd)
-{
-	return fd.get() == -errno_opnotsupp || fd.get() == -errno_isdir || fd.get() == -errno_inval;
-}
-
-// A name that nobody has: a stray file of a crash must not be in the way.
 Error random_name(const char *path, char *to, size_t bytes)
 {
 	u64 random = 0;
@@ -140,6 +100,9 @@ Error random_name(const char *path, char *to, size_t bytes)
 	int n = ubd_k_snprintf(to, bytes, "%s.new-%016llx", path, random);
 	return static_cast<size_t>(n) < bytes ? no_error : Error{ errno_nametoolong };
 }
+
+namespace
+{
 
 // A file without a name, or, where the host's file system knows none, by a name
 // that it loses at once.
@@ -395,7 +358,10 @@ Error CowFile::open(const CowRequest &r, HostFile &file)
 	}
 	UBD_TRY(open_backing(r, file));
 	UBD_TRY(check_sizes(r, file));
-	UBD_TRY(map_memory(r));
+	BitmapMemory memory;
+	UBD_TRY(memory.map(f, header_.sectors()));
+	cow_.bitmap.attach(memory.parts, header_.sectors());
+	use(memory);
 	UBD_TRY(load_bitmap(r, file));
 	UBD_TRY(lengthen(f, file));
 	return switch_backing(r, file);
@@ -478,10 +444,13 @@ Error CowFile::check_sizes(const CowRequest &r, const HostFile &file)
 {
 	const OpenRequest &f = r.file;
 	if (backing_.size().value != header_.bytes) {
+		const bool grown = backing_.size().value > header_.bytes;
 		ubd_k_log(UBD_LOG_ERROR, false,
 			  "%s: %s: is for a backing file of %llu bytes, but %s has %llu; name the right file, or "
-			  "make a new COW file\n",
-			  f.disk, f.shown, header_.bytes, backing_shown_, backing_.size().value);
+			  "make a new COW file%s%s\n",
+			  f.disk, f.shown, header_.bytes, backing_shown_, backing_.size().value,
+			  grown ? "; if it was grown, and nothing else, say: ubd-cow resize " : "",
+			  grown ? f.shown : "");
 		return Error{ errno_inval };
 	}
 	const u64 bytes = file.size().value;
@@ -583,37 +552,50 @@ Error CowFile::write_header(const OpenRequest &r, const HostFile &file)
 	return e ? refuse_errno(r, "cannot write its header", e, write_remedy(e)) : no_error;
 }
 
-Error CowFile::map_memory(const CowRequest &r)
+Error BitmapMemory::map(const OpenRequest &r, u64 sectors)
 {
-	const u64 words = CowBitmap::words_for(header_.sectors());
-	const u64 blocks = CowBitmap::block_words_for(header_.sectors());
-	const u64 parts_words = Cow::allocated_words_for(header_.sectors());
-	memory_bytes_ = (2 * words + 4 * blocks + parts_words) * sizeof(u64) + Cow::buffer_bytes;
-	long m = sys::call(SYS_mmap, 0, static_cast<long>(memory_bytes_), PROT_READ | PROT_WRITE,
+	const u64 words = CowBitmap::words_for(sectors);
+	const u64 blocks = CowBitmap::block_words_for(sectors);
+	const u64 parts_words = Cow::allocated_words_for(sectors);
+	bytes = (2 * words + 4 * blocks + parts_words) * sizeof(u64) + Cow::buffer_bytes;
+	long m = sys::call(SYS_mmap, 0, static_cast<long>(bytes), PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (m < 0 && m > -4096)
-		return refuse_errno(r.file, "no memory of the host for its bitmap", to_error(m),
+		return refuse_errno(r, "no memory of the host for its bitmap", to_error(m),
 				    "free memory there, or raise its limits (ulimit -v, vm.overcommit_memory)");
-	memory_ = reinterpret_cast<char *>(m);
+	at = reinterpret_cast<char *>(m);
 	// Guest processes have no use for it, and huge pages would fill it.
-	(void)sys::call(SYS_madvise, m, static_cast<long>(memory_bytes_), MADV_DONTFORK);
-	(void)sys::call(SYS_madvise, m, static_cast<long>(memory_bytes_), MADV_NOHUGEPAGE);
-	CowBitmap::Memory parts;
-	parts.live = reinterpret_cast<u64 *>(memory_);
+	(void)sys::call(SYS_madvise, m, static_cast<long>(bytes), MADV_DONTFORK);
+	(void)sys::call(SYS_madvise, m, static_cast<long>(bytes), MADV_NOHUGEPAGE);
+	parts.live = reinterpret_cast<u64 *>(at);
 	parts.next = parts.live + words;
 	parts.touched = parts.next + words;
 	parts.dirty = parts.touched + blocks;
 	parts.sealed = parts.dirty + blocks;
 	parts.next_touched = parts.sealed + blocks;
-	cow_.bitmap.attach(parts, header_.sectors());
-	cow_.allocated = parts.next_touched + blocks;
-	cow_.buffer = reinterpret_cast<u8 *>(cow_.allocated + parts_words);
+	allocated = parts.next_touched + blocks;
+	buffer = reinterpret_cast<u8 *>(allocated + parts_words);
+	return no_error;
+}
+
+void BitmapMemory::unmap()
+{
+	if (at)
+		(void)sys::call(SYS_munmap, sys::arg(at), static_cast<long>(bytes));
+	at = nullptr;
+}
+
+// The bitmap is in that memory, and header_ says where it lies in the file.
+void CowFile::use(const BitmapMemory &memory)
+{
+	memory_ = memory;
+	cow_.allocated = memory.allocated;
+	cow_.buffer = memory.buffer;
 	cow_.bitmap_offset = ByteOffset(header_.bitmap_offset);
 	cow_.bitmap_bytes = ByteCount(header_.bitmap_bytes);
 	cow_.data_offset = ByteOffset(header_.data_offset);
-	last_ = { parts.live,           parts.dirty,    parts.sealed, cow_.bitmap.blocks(), header_.bitmap_offset,
-		  header_.bitmap_bytes, &cow_.poisoned, no_flush_ };
-	return no_error;
+	last_ = { memory.parts.live,     memory.parts.dirty,   memory.parts.sealed, cow_.bitmap.blocks(),
+		  header_.bitmap_offset, header_.bitmap_bytes, &cow_.poisoned,      no_flush_ };
 }
 
 // By a piece at a time: the whole of a large device would need much to hold the
@@ -624,8 +606,8 @@ u64 CowFile::memory_now() const
 	u8 there[piece];
 	u64 pages = 0;
 	for (u64 at = 0; at < memory_reserved(); at += piece * page) {
-		const u64 bytes = min(piece * page, memory_bytes_ - at);
-		if (sys::call(SYS_mincore, sys::arg(memory_ + at), static_cast<long>(bytes), sys::arg(there)))
+		const u64 bytes = min(piece * page, memory_.bytes - at);
+		if (sys::call(SYS_mincore, sys::arg(memory_.at + at), static_cast<long>(bytes), sys::arg(there)))
 			break;
 		for (u64 i = 0; i < (bytes + page - 1) / page; i++)
 			pages += there[i] & 1;
@@ -675,7 +657,7 @@ Error CowFile::load_extent(const HostFile &file, u64 from, u64 end)
 void CowFile::commit_last(const OpenRequest &r, const HostFile &file)
 {
 	const CowBitmap &bitmap = cow_.bitmap;
-	if (!memory_ || file.read_only() || cow_.poisoned || bitmap.next_unsaved(0) == bitmap.blocks())
+	if (!memory_.at || file.read_only() || cow_.poisoned || bitmap.next_unsaved(0) == bitmap.blocks())
 		return;
 	Error e = no_flush_ ? no_error : sync_data(file.fd());
 	for (u64 b = bitmap.next_unsaved(0); !e && b < bitmap.blocks(); b = bitmap.next_unsaved(b + 1)) {
@@ -701,9 +683,7 @@ void CowFile::set_no_flush()
 
 void CowFile::close()
 {
-	if (memory_)
-		(void)sys::call(SYS_munmap, sys::arg(memory_), static_cast<long>(memory_bytes_));
-	memory_ = nullptr;
+	memory_.unmap();
 	backing_.close();
 }
 

@@ -31,6 +31,31 @@ struct CowRequest {
 	bool below = false; // of the backing file, as in OpenRequest
 };
 
+// Memory of the host's own for the bitmap of a device, and what goes with it.
+struct BitmapMemory {
+	char *at = nullptr; // nullptr: none
+	size_t bytes = 0;
+	CowBitmap::Memory parts;
+	u64 *allocated = nullptr;
+	u8 *buffer = nullptr;
+
+	// Logs the one message when it fails.
+	Error map(const OpenRequest &r, u64 sectors);
+	void unmap();
+};
+
+// What a COW file becomes that grows; see CowFile::prepare_growth().
+struct CowGrown {
+	CowHeader header;
+	BitmapMemory memory;
+	CowBitmap bitmap; // in that memory
+	Successor file; // if it has to be another one
+	bool moved = false;
+	bool lost = false; // what was made may not outlive a crash, and nothing does from now on
+
+	~CowGrown() { memory.unmap(); }
+};
+
 class CowFile {
 public:
 	CowFile() = default;
@@ -56,6 +81,24 @@ public:
 	// The same for the relay.
 	const LastCommit &last_commit() const { return last_; }
 
+	/*
+	 * Growth, in cow_grow.cc. For all three: nothing is in flight and nothing comes;
+	 * each logs the one message when it fails.
+	 *
+	 * Makes durable what landed, and that it did. If the host failed at that, which is
+	 * final, `lost` is set.
+	 */
+	Error commit_now(const OpenRequest &r, const HostFile &file, bool &lost);
+	/*
+	 * Everything but that it is used: the file is one for the size that the backing
+	 * file has, and durable. After an error it is as it was before, unless out.lost
+	 * is set. What was written is committed.
+	 */
+	Error prepare_growth(const OpenRequest &r, const HostFile &file, u64 bytes, CowGrown &out);
+	// Uses it from now on. Under the queue lock. Cannot fail; what was used before is
+	// left in `out`.
+	void adopt(HostFile &file, CowGrown &out);
+
 	Cow &cow() { return cow_; }
 	HostFile &backing() { return backing_; }
 	const HostFile &backing() const { return backing_; }
@@ -65,7 +108,7 @@ public:
 	const char *backing_shown() const { return backing_shown_; }
 	// Of the host, for the bitmap, in bytes: what is there of it, and addresses.
 	u64 memory_now() const;
-	u64 memory_reserved() const { return memory_ ? memory_bytes_ : 0; }
+	u64 memory_reserved() const { return memory_.at ? memory_.bytes : 0; }
 
 private:
 	Error make_header(const CowRequest &r);
@@ -78,7 +121,14 @@ private:
 	Error lengthen(const OpenRequest &r, const HostFile &file);
 	Error check_mtime(const CowRequest &r, const struct stat &st);
 	Error switch_backing(const CowRequest &r, HostFile &file);
-	Error map_memory(const CowRequest &r);
+	void use(const BitmapMemory &memory);
+	Error write_bits(int fd, const CowHeader &header);
+	Error grow_in_place(const OpenRequest &r, const HostFile &file, CowGrown &out);
+	Error extend(const HostFile &file, const CowHeader &grown, bool &lost);
+	Error grow_moved(const OpenRequest &r, const HostFile &file, CowGrown &out);
+	Error fill_successor(const HostFile &file, int to, const CowHeader &grown);
+	Error copy_data(const HostFile &file, int to, const CowHeader &grown);
+	Error copy_stretch(int from, int to, u64 first, u64 end, u64 shift);
 	Error load_bitmap(const CowRequest &r, const HostFile &file);
 	Error load_extent(const HostFile &file, u64 from, u64 end);
 
@@ -91,8 +141,7 @@ private:
 	bool no_flush_ = false;
 	Cow cow_;
 	LastCommit last_;
-	char *memory_ = nullptr;
-	size_t memory_bytes_ = 0;
+	BitmapMemory memory_;
 };
 
 } // namespace ubd

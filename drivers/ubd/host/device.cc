@@ -9,6 +9,7 @@
 #include "clone.hh"
 
 #include "../core/options.hh"
+#include "../core/resize.hh"
 
 #include <signal.h>
 
@@ -290,7 +291,7 @@ Error Device::check_block_size()
 }
 
 // What it is to unlock, and what to commit, if the UML process is ended.
-void Device::tell_relay()
+void Device::tell_relay(bool may_commit)
 {
 	if (shared_)
 		return;
@@ -300,7 +301,7 @@ void Device::tell_relay()
 	if (cow_file_.backing().fd() >= 0) {
 		files.fds[HeldFiles::backing] = cow_file_.backing().fd();
 		files.fds[HeldFiles::unsynced] = file_.sync_fd(); // for FUA, which a COW device has none of
-		if (!snapshot_ && !file_.read_only())
+		if (may_commit && !snapshot_ && !file_.read_only())
 			commit = &cow_file_.last_commit();
 	}
 	relay_hold(index_, files, commit);
@@ -383,7 +384,7 @@ void Device::make_queue()
 
 void Device::info(ubd_device_info &out) const
 {
-	out.bytes = is_cow_ ? cow_file_.size().value : file_.size().value;
+	out.bytes = bytes();
 	out.backing = is_cow_ && !is_own_base_ ? cow_file_.backing_shown() : "";
 	out.logical_block = logical_block_;
 	out.memory_alignment = memory_alignment_;
@@ -405,6 +406,71 @@ void Device::host_memory(ubd_host_memory &out) const
 	out.rings = engine_ == &uring_ ? uring_.host_bytes() : threads_.host_bytes();
 	out.bitmap = cow_file_.memory_now();
 	out.bitmap_reserved = cow_file_.memory_reserved();
+}
+
+Error Device::measure(u64 &wanted)
+{
+	OpenRequest r = request(is_cow_ ? FileRole::backing : FileRole::device);
+	if (is_cow_)
+		r.shown = cow_file_.backing_shown();
+	UBD_TRY((is_cow_ ? cow_file_.backing() : file_).measure_again(r, wanted));
+	ResizeFacts f;
+	f.now = bytes();
+	f.wanted = wanted;
+	f.block = logical_block_;
+	f.cow = is_cow_;
+	f.snapshot = snapshot_;
+	f.read_only = file_.read_only();
+	f.shared = shared_;
+	f.poisoned = cow_file_.cow().poisoned;
+	const ResizeVerdict v = judge_resize(f);
+	if (v.what != Resize::refused)
+		return no_error;
+	ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: the device keeps its %llu bytes, the file has %llu: %s; %s\n", disk_,
+		  r.shown, f.now, f.wanted, v.reason, v.remedy);
+	return Error{ v.number };
+}
+
+Error Device::grow(u64 &wanted)
+{
+	UBD_TRY(measure(wanted));
+	if (wanted == bytes())
+		return no_error;
+	if (is_cow_)
+		return grow_cow_file(wanted);
+	file_.set_size(ByteCount(wanted));
+	return no_error;
+}
+
+// The relay commits nothing meanwhile: everything is committed, and what it looks at
+// changes.
+Error Device::grow_cow_file(u64 wanted)
+{
+	void *memory = ubd_k_zalloc(sizeof(CowGrown));
+	if (!memory)
+		return refuse(request(FileRole::container), errno_nomem, "no memory", "give the guest more (mem=)");
+	auto *grown = new (Place{ memory }) CowGrown;
+	bool lost = false;
+	Error e = cow_file_.commit_now(request(FileRole::container), file_, lost);
+	if (!e) {
+		tell_relay(false);
+		e = grow_cow_file(wanted, *grown);
+		tell_relay();
+	}
+	if (lost || grown->lost)
+		queue_->lose_durability(errno_io);
+	grown->~CowGrown();
+	ubd_k_free(memory);
+	return e;
+}
+
+Error Device::grow_cow_file(u64 wanted, CowGrown &grown)
+{
+	UBD_TRY(cow_file_.prepare_growth(request(FileRole::container), file_, wanted, grown));
+	const unsigned long flags = ubd_k_lock(k_);
+	cow_file_.adopt(file_, grown);
+	ubd_k_unlock(k_, flags);
+	return no_error;
 }
 
 } // namespace ubd
@@ -458,6 +524,17 @@ bool ubd_device_conflicts(ubd_device *d, const char *path, bool below, bool read
 {
 	struct stat st;
 	return !ubd::stat_path(path, st, below) && device(d).conflicts(st, read_only);
+}
+
+int ubd_device_measure(ubd_device *d, ubd_u64 *bytes, bool *quiet)
+{
+	*quiet = device(d).is_cow();
+	return device(d).measure(*bytes).number;
+}
+
+int ubd_device_grow(ubd_device *d, ubd_u64 *bytes)
+{
+	return device(d).grow(*bytes).number;
 }
 
 void ubd_device_close(ubd_device *d)

@@ -39,6 +39,10 @@ public:
 	Error open();
 	void info(ubd_device_info &out) const;
 	void host_memory(ubd_host_memory &out) const;
+	// See ubd_device_measure() and ubd_device_grow().
+	Error measure(u64 &bytes);
+	Error grow(u64 &bytes);
+	bool is_cow() const { return is_cow_; }
 	Queue &queue() { return *queue_; }
 	// The file is one of the device's, and one of both sides writes to it.
 	bool conflicts(const struct stat &st, bool read_only) const
@@ -67,7 +71,13 @@ private:
 	Error open_engine();
 	Error open_uring(const EngineFiles &files);
 	Error open_threads(const EngineFiles &files);
-	void tell_relay();
+	void tell_relay(bool may_commit = true);
+	Error grow_cow_file(u64 bytes);
+	Error grow_cow_file(u64 bytes, CowGrown &grown);
+	u64 bytes() const
+	{
+		return is_cow_ ? cow_file_.size().value : file_.size().value;
+	}
 	void make_queue();
 	OpenRequest request(FileRole role) const;
 	CowRequest cow_request() const;

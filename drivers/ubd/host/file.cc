@@ -294,10 +294,10 @@ Error HostFile::open_fd(const OpenRequest &r, const char *path)
 }
 
 // By the descriptor: the name may be another file's by now.
-Error HostFile::open_again(const OpenRequest &r, int flags, sys::Fd &fd) const
+Error HostFile::reopen(const OpenRequest &r, int which, int flags, sys::Fd &fd) const
 {
 	char path[40];
-	ubd_k_snprintf(path, sizeof(path), "/proc/self/fd/%d", fd_.get());
+	ubd_k_snprintf(path, sizeof(path), "/proc/self/fd/%d", which);
 	fd.reset(sys::open(path, O_CLOEXEC | O_NOCTTY | O_LARGEFILE | flags | (read_only_ ? O_RDONLY : O_RDWR)));
 	if (fd.valid() || (flags & O_DIRECT && fd.get() == -errno_inval))
 		return no_error;
@@ -414,7 +414,7 @@ Error HostFile::take_lock(const OpenRequest &r)
 	}
 	if (!n) {
 		locked_ = true;
-		return no_error;
+		return check_name(r);
 	}
 	if (n != -errno_again && n != -errno_acces) {
 		// Some network file systems know no locks; the kernel's own driver
@@ -423,6 +423,16 @@ Error HostFile::take_lock(const OpenRequest &r)
 	}
 	refuse_lock(r, lock.l_type);
 	return Error{ errno_busy };
+}
+
+// While the lock was waited for, its owner may have put another file in this one's
+// place, as a resize does: nobody would ever see what is written to this one.
+Error HostFile::check_name(const OpenRequest &r) const
+{
+	struct stat st;
+	if (!stat_path(r.path, st, r.below) && is(st))
+		return no_error;
+	return refuse(r, errno_again, "was replaced by another file while it was opened", "try again");
 }
 
 void HostFile::refuse_lock(const OpenRequest &r, short type) const
@@ -442,6 +452,55 @@ void HostFile::refuse_lock(const OpenRequest &r, short type) const
 			  r.shown, h.pid, h.name, remedy);
 	else
 		ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: is locked by another guest; %s\n", r.disk, r.shown, remedy);
+}
+
+Error HostFile::measure_again(const OpenRequest &r, u64 &bytes) const
+{
+	struct stat st;
+	const long n = block_device_ ? sys::call(SYS_ioctl, fd_.get(), BLKGETSIZE64, sys::arg(&bytes))
+				     : sys::call(SYS_fstat, fd_.get(), sys::arg(&st));
+	if (n < 0)
+		return refuse_errno(r, "cannot learn the size", to_error(n), "check the host's file or device");
+	if (!block_device_)
+		bytes = static_cast<u64>(st.st_size);
+	return no_error;
+}
+
+Error HostFile::prepare(const OpenRequest &r, Successor &other) const
+{
+	struct flock lock {};
+	lock.l_type = F_WRLCK;
+	if (locked_)
+		if (Error e = to_error(sys::call(SYS_fcntl, other.fd.get(), F_OFD_SETLK, sys::arg(&lock))))
+			return refuse_errno(r, "its new file cannot be locked", e, "check the host's file system");
+	UBD_TRY(reopen(r, other.fd.get(), 0, other.sync_fd));
+	if (!direct_fd_.valid())
+		return no_error;
+	UBD_TRY(reopen(r, other.fd.get(), O_DIRECT, other.direct_fd));
+	return other.direct_fd.valid() ? no_error
+				       : refuse(r, errno_inval, "its new file knows no O_DIRECT", "check the host");
+}
+
+void HostFile::replace(Successor &other, ByteCount size)
+{
+	auto put = [](const sys::Fd &from, const sys::Fd &to) {
+		while (to.valid() && sys::call(SYS_dup3, from.get(), to.get(), O_CLOEXEC) < 0)
+			; // EINTR and EBUSY are what is possible
+	};
+	struct stat st;
+	struct flock lock {};
+	lock.l_type = F_UNLCK;
+	// Who waits for its lock looks for its name then, see check_name().
+	if (locked_)
+		(void)sys::call(SYS_fcntl, fd_.get(), F_OFD_SETLK, sys::arg(&lock));
+	put(other.fd, fd_);
+	put(other.sync_fd, sync_fd_);
+	put(other.direct_fd, direct_fd_);
+	if (sys::call(SYS_fstat, fd_.get(), sys::arg(&st)) == 0) {
+		dev_ = st.st_dev;
+		ino_ = st.st_ino;
+	}
+	size_ = size;
 }
 
 void HostFile::close()

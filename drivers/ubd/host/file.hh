@@ -35,6 +35,13 @@ struct OpenRequest {
 Error refuse(const OpenRequest &r, int number, const char *what, const char *remedy);
 Error refuse_errno(const OpenRequest &r, const char *what, Error e, const char *remedy);
 
+// Another file that is to take the place of one that is open: see HostFile::replace().
+struct Successor {
+	sys::Fd fd; // locked
+	sys::Fd sync_fd;
+	sys::Fd direct_fd;
+};
+
 class HostFile {
 public:
 	HostFile() = default;
@@ -55,6 +62,17 @@ public:
 	// That it is, is decided: the writes of sync_fd() go by O_DIRECT, too.
 	Error make_sync_direct(const OpenRequest &request);
 	void close();
+	// The size that it has now. Logs the one message when it fails.
+	Error measure_again(const OpenRequest &request, u64 &bytes) const;
+	void set_size(ByteCount size) { size_ = size; }
+	// Opens what replace() needs of another file, whose descriptor is there, and
+	// locks it. Logs the one message when it fails.
+	Error prepare(const OpenRequest &request, Successor &other) const;
+	/*
+	 * That file takes the place of this one, under the same descriptors: so whoever
+	 * knows these uses it from now on. Cannot fail. Nothing may be in flight.
+	 */
+	void replace(Successor &other, ByteCount size);
 
 	int fd() const { return fd_.get(); }
 	// For data: with O_DIRECT if open_direct() did it.
@@ -82,10 +100,12 @@ public:
 private:
 	Error check_type(const OpenRequest &r, const struct stat &st);
 	Error open_fd(const OpenRequest &r, const char *path);
-	Error open_again(const OpenRequest &r, int flags, sys::Fd &fd) const;
+	Error open_again(const OpenRequest &r, int flags, sys::Fd &fd) const { return reopen(r, fd_.get(), flags, fd); }
+	Error reopen(const OpenRequest &r, int which, int flags, sys::Fd &fd) const;
 	void measure_direct();
 	Error measure(const OpenRequest &r, const struct stat &st);
 	Error take_lock(const OpenRequest &r);
+	Error check_name(const OpenRequest &r) const;
 	void refuse_lock(const OpenRequest &r, short type) const;
 	u32 own_openings(const struct stat &st) const;
 

@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A COW file grows, together with its backing file, while its device waits.
+ *
+ * The bitmap lies before the data. Where a longer one still ends before them, the
+ * file grows in place:
+ *
+ *	length, bits (all of the new ones are 0), fdatasync; then the header's size
+ *	and time, which are one sector; fdatasync
+ *
+ * What comes before the header changes nothing that the old header speaks of. Else
+ * the data move, and another file is made in the same directory:
+ *
+ *	data, bits, header, fsync; a name; rename over the old one; fsync of the
+ *	directory
+ *
+ * So after a crash at any point the name stands for the old file or for the new
+ * one, each whole. The new one has no name as long as it is not (where the host's
+ * file system knows such files): when the guest is killed, nothing is left behind.
+ *
+ * Context: process, may sleep, under kernel/'s device mutex; the device's queue is
+ * frozen, so memory comes without writing to disks (kernel/resize.c sees to that).
+ */
+#include "cow_file.hh"
+#include "cow_io.hh"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+
+namespace ubd
+{
+namespace
+{
+
+using sys::to_error;
+
+// Less is copied faster by a buffer than by the host's kernel.
+constexpr u64 least_in_kernel = 256 << 10;
+// After so much the guest's other tasks have a turn.
+constexpr u64 breath_bytes = 16 << 20;
+// Fewer sectors than that between two that are written are copied with them.
+constexpr u64 copied_gap = 128;
+
+/*
+ * The name that the file has now, without symbolic links: whatever name it was
+ * opened by, and whoever moved it since. The one message says why it has none that
+ * another file could get.
+ */
+Error find_name(const OpenRequest &r, const HostFile &file, const struct stat &st, char *to)
+{
+	char link[40];
+	struct stat named;
+	ubd_k_snprintf(link, sizeof(link), "/proc/self/fd/%d", file.fd());
+	const long n = sys::call(SYS_readlink, sys::arg(link), sys::arg(to), UBD_PATH_MAX - 1);
+	if (n < 0)
+		return refuse_errno(r, "its name cannot be learnt, by /proc/self/fd", to_error(n),
+				    "mount /proc on the host");
+	to[n] = '\0';
+	if (!S_ISREG(st.st_mode))
+		return refuse(r, errno_opnotsupp,
+			      "its data would have to move, but it is no file that another one can replace",
+			      "make a COW file that is larger");
+	if (st.st_nlink > 1)
+		return refuse(r, errno_mlink,
+			      "its data have to move to a new file, which can replace only one of its names",
+			      "remove its hard links");
+	if (stat_path(to, named) || !file.is(named))
+		return refuse(r, errno_noent, "its data have to move to a new file, but it has no name any more",
+			      "copy what you need to another disk");
+	return no_error;
+}
+
+// A file without a name, or `name`, in the directory; owner and mode of the old one.
+Error make_file(const char *path, const char *directory, const struct stat &old, sys::Fd &fd, char *name)
+{
+	if (Error e = random_name(path, name, UBD_PATH_MAX)) {
+		name[0] = '\0'; // nobody's
+		return e;
+	}
+	fd.reset(sys::open(directory, new_file_flags | O_TMPFILE, 0600));
+	if (no_unnamed_files(fd))
+		fd.reset(sys::open(name, new_file_flags | O_CREAT | O_EXCL, 0600));
+	UBD_TRY(to_error(fd.get()));
+	struct stat st;
+	UBD_TRY(to_error(sys::call(SYS_fstat, fd.get(), sys::arg(&st))));
+	if (st.st_uid != old.st_uid || st.st_gid != old.st_gid)
+		UBD_TRY(to_error(sys::call(SYS_fchown, fd.get(), old.st_uid, old.st_gid)));
+	return to_error(sys::call(SYS_fchmod, fd.get(), old.st_mode & 07777));
+}
+
+// Its last step: from now on the name stands for the new file, which has `name`
+// already if the file system knows none without.
+Error put_in_place(int fd, const char *name, const char *path)
+{
+	struct stat st;
+	UBD_TRY(to_error(sys::call(SYS_fstat, fd, sys::arg(&st))));
+	if (!st.st_nlink) {
+		char link[40];
+		ubd_k_snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		UBD_TRY(to_error(
+			sys::call(SYS_linkat, AT_FDCWD, sys::arg(link), AT_FDCWD, sys::arg(name), AT_SYMLINK_FOLLOW)));
+	}
+	return to_error(sys::call(SYS_rename, sys::arg(name), sys::arg(path)));
+}
+
+// Returns how far it came; the rest, and any error, is left to read and write.
+u64 copy_in_kernel(int from, int to, u64 at, u64 end, u64 shift)
+{
+	u64 in = at, out = at + shift;
+	while (in < end) {
+		const long n = sys::call(SYS_copy_file_range, from, sys::arg(&in), to, sys::arg(&out),
+					 static_cast<long>(end - in), 0);
+		if (n == -errno_intr)
+			continue;
+		if (n <= 0)
+			break;
+	}
+	return in - at;
+}
+
+} // namespace
+
+Error CowFile::commit_now(const OpenRequest &r, const HostFile &file, bool &lost)
+{
+	CowBitmap &bitmap = cow_.bitmap;
+	Error e = no_flush_ ? no_error : sync_data(file.fd());
+	lost = !!e;
+	if (!e && bitmap.dirty()) {
+		bitmap.seal();
+		u64 block = 0;
+		for (Run run = cow_.gather(block); !e && run.bytes.value; run = cow_.gather(block))
+			e = write_all(file.fd(), cow_.buffer, run.bytes.value, run.offset.value);
+		if (!e && !no_flush_) {
+			e = sync_data(file.fd());
+			lost = !!e;
+		}
+		e ? bitmap.end_failed() : bitmap.end_committed();
+	}
+	return e ? refuse_errno(r, "what was written cannot be made durable", e, write_remedy(e)) : no_error;
+}
+
+Error CowFile::prepare_growth(const OpenRequest &r, const HostFile &file, u64 bytes, CowGrown &out)
+{
+	struct stat st;
+	const char *why = "";
+	if (long n = sys::call(SYS_fstat, backing_.fd(), sys::arg(&st)); n < 0)
+		return refuse_errno(r, "cannot look at its backing file", to_error(n), "check the host");
+	out.header = header_;
+	const CowGrowth how = grow_cow(out.header, bytes, static_cast<u64>(st.st_mtime), why);
+	if (how == CowGrowth::refused)
+		return refuse(r, errno_inval, why, "give its backing file another size");
+	UBD_TRY(out.memory.map(r, out.header.sectors()));
+	out.bitmap = cow_.bitmap;
+	out.bitmap.move_to(out.memory.parts, out.header.sectors());
+	out.moved = how == CowGrowth::moved;
+	return out.moved ? grow_moved(r, file, out) : grow_in_place(r, file, out);
+}
+
+void CowFile::adopt(HostFile &file, CowGrown &out)
+{
+	const BitmapMemory old = memory_;
+	header_ = out.header;
+	cow_.bitmap = out.bitmap;
+	use(out.memory);
+	out.memory = old;
+	if (out.moved)
+		file.replace(out.file, ByteCount(header_.file_bytes()));
+	backing_.set_size(ByteCount(header_.bytes));
+}
+
+// -- in place -----------------------------------------------------------------
+
+Error CowFile::grow_in_place(const OpenRequest &r, const HostFile &file, CowGrown &out)
+{
+	Scratch header(UBD_COW_HEADER_MAX);
+	if (!header.get())
+		return refuse(r, errno_nomem, "no memory", more_memory);
+	if (Error e = extend(file, out.header, out.lost))
+		return refuse_errno(r, "cannot grow", e, write_remedy(e));
+	(void)write_cow_header(out.header, reinterpret_cast<u8 *>(header.get()), UBD_COW_HEADER_MAX);
+	const CowHeaderPart part = size_in_header(out.header.version);
+	if (Error e = write_all(file.fd(), header.get() + part.offset, part.bytes, part.offset))
+		return refuse_errno(r, "cannot write its header", e, write_remedy(e));
+	// By now it may be there, or not: both are right, but no later success would
+	// prove anything.
+	const Error e = no_flush_ ? no_error : sync_data(file.fd());
+	out.lost = !!e;
+	return e ? refuse_errno(r, "its header cannot be made durable", e, write_remedy(e)) : no_error;
+}
+
+/*
+ * The last bits of a bitmap that does not end with a byte, and what lies behind it,
+ * are whatever their writer left there: all of the new bits are written. The old ones
+ * in the same block are as they were committed.
+ */
+Error CowFile::extend(const HostFile &file, const CowHeader &grown, bool &lost)
+{
+	struct stat st;
+	UBD_TRY(to_error(sys::call(SYS_fstat, file.fd(), sys::arg(&st))));
+	if (S_ISREG(st.st_mode) && static_cast<u64>(st.st_size) < grown.file_bytes())
+		UBD_TRY(to_error(sys::call(SYS_ftruncate, file.fd(), static_cast<long>(grown.file_bytes()))));
+	else if (!S_ISREG(st.st_mode) && file.size().value < grown.file_bytes())
+		return Error{ errno_nospc };
+	const u64 block = CowBitmap::block_bytes;
+	Error e;
+	for (u64 at = header_.sectors() / 8 / block * block; !e && at < grown.bitmap_bytes; at += block) {
+		const u64 n = min(block, grown.bitmap_bytes - at);
+		if (at / block < cow_.bitmap.blocks())
+			cow_.bitmap.copy_live(at / block, cow_.buffer);
+		else
+			__builtin_memset(cow_.buffer, 0, block);
+		e = write_all(file.fd(), cow_.buffer, n, grown.bitmap_offset + at);
+	}
+	if (!e && !no_flush_) {
+		e = sync_data(file.fd());
+		lost = !!e;
+	}
+	return e;
+}
+
+// -- into another file ----------------------------------------------------------
+
+Error CowFile::grow_moved(const OpenRequest &r, const HostFile &file, CowGrown &out)
+{
+	Scratch path(UBD_PATH_MAX), name(UBD_PATH_MAX);
+	struct stat st;
+	if (!path.get() || !name.get())
+		return refuse(r, errno_nomem, "no memory", more_memory);
+	if (long n = sys::call(SYS_fstat, file.fd(), sys::arg(&st)); n < 0)
+		return refuse_errno(r, "cannot look at the file", to_error(n), "check the host");
+	UBD_TRY(find_name(r, file, st, path.get()));
+	Directory directory(path.get());
+	if (!directory.get())
+		return refuse(r, errno_nomem, "no memory", more_memory);
+	sys::Fd dir(sys::open(directory.get(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	sys::Fd &fd = out.file.fd;
+	Error e = to_error(dir.get());
+	// Better now than when the name is another file's.
+	if (!e)
+		e = to_error(sys::call(SYS_fsync, dir.get()));
+	if (!e)
+		e = make_file(path.get(), directory.get(), st, fd, name.get());
+	if (!e)
+		e = fill_successor(file, fd.get(), out.header);
+	if (e)
+		e = refuse_errno(r, "its data have to move to a new file, which cannot be made", e, write_remedy(e));
+	else
+		e = file.prepare(r, out.file);
+	if (!e && (e = put_in_place(fd.get(), name.get(), path.get())))
+		e = refuse_errno(r, "its new file cannot take its place", e, write_remedy(e));
+	if (e) {
+		(void)sys::call(SYS_unlink, sys::arg(name.get()));
+		return e;
+	}
+	// From here on there is no way back: which of both files a crash would leave,
+	// nobody knows, and what is written goes to one of them.
+	e = to_error(sys::call(SYS_fsync, dir.get()));
+	out.lost = !!e;
+	if (e)
+		(void)refuse_errno(r, "the name of its new file cannot be made durable", e, write_remedy(e));
+	return no_error;
+}
+
+Error CowFile::fill_successor(const HostFile &file, int to, const CowHeader &grown)
+{
+	Scratch header(UBD_COW_HEADER_MAX);
+	if (!header.get())
+		return Error{ errno_nomem };
+	UBD_TRY(copy_data(file, to, grown));
+	UBD_TRY(write_bits(to, grown));
+	const size_t n = write_cow_header(grown, reinterpret_cast<u8 *>(header.get()), UBD_COW_HEADER_MAX);
+	UBD_TRY(write_all(to, header.get(), n, 0));
+	return to_error(sys::call(SYS_fsync, to));
+}
+
+Error CowFile::write_bits(int fd, const CowHeader &grown)
+{
+	const u64 block = CowBitmap::block_bytes;
+	for (u64 sector = 0; cow_.bitmap.next_stretch(sector, 1);
+	     sector = (sector / CowBitmap::block_sectors + 1) * CowBitmap::block_sectors) {
+		const u64 at = sector / CowBitmap::block_sectors * block;
+		cow_.bitmap.copy_live(at / block, cow_.buffer);
+		UBD_TRY(write_all(fd, cow_.buffer, min(block, grown.bitmap_bytes - at), grown.bitmap_offset + at));
+	}
+	return no_error;
+}
+
+// Shared where the host's file system can, copied where not. What was never written
+// is a hole, and what was made zeros too.
+Error CowFile::copy_data(const HostFile &file, int to, const CowHeader &grown)
+{
+	struct stat st;
+	UBD_TRY(to_error(sys::call(SYS_fstat, file.fd(), sys::arg(&st))));
+	const u64 length = static_cast<u64>(st.st_size);
+	file_clone_range all{};
+	all.src_fd = file.fd();
+	all.src_offset = header_.data_offset;
+	all.src_length = length - min(length, header_.data_offset);
+	all.dest_offset = grown.data_offset;
+	const bool shared = all.src_length && sys::call(SYS_ioctl, to, FICLONERANGE, sys::arg(&all)) == 0;
+	if (!shared)
+		UBD_TRY(to_error(sys::call(SYS_ftruncate, to, 0))); // it may have begun
+	UBD_TRY(to_error(sys::call(SYS_ftruncate, to, static_cast<long>(grown.file_bytes()))));
+	if (shared)
+		return no_error;
+	u64 first = 0, n;
+	for (; (n = cow_.bitmap.next_stretch(first, copied_gap)); first += n) {
+		const u64 at = header_.data_offset + (first << UBD_SECTOR_SHIFT);
+		UBD_TRY(copy_stretch(file.fd(), to, at, at + (n << UBD_SECTOR_SHIFT),
+				     grown.data_offset - header_.data_offset));
+	}
+	return no_error;
+}
+
+// Bytes of the old file, which lie `shift` further behind in the new one.
+Error CowFile::copy_stretch(int from, int to, u64 first, u64 end, u64 shift)
+{
+	for (u64 at = first; at < end;) {
+		const long data = sys::call(SYS_lseek, from, static_cast<long>(at), SEEK_DATA);
+		if (data == -errno_nxio)
+			break;
+		// Where the host knows no holes, all is data.
+		at = data < 0 ? at : max(at, static_cast<u64>(data));
+		const long hole = data < 0 ? -1 : sys::call(SYS_lseek, from, data, SEEK_HOLE);
+		const u64 stop = hole < 0 ? end : min(static_cast<u64>(hole), end);
+		while (at < stop) {
+			const u64 n = min(stop - at, breath_bytes);
+			const u64 there = n >= least_in_kernel ? copy_in_kernel(from, to, at, at + n, shift) : 0;
+			for (u64 done = there; done < n;) {
+				const u64 part = min<u64>(n - done, Cow::buffer_bytes);
+				UBD_TRY(read_all(from, cow_.buffer, part, at + done));
+				UBD_TRY(write_all(to, cow_.buffer, part, at + done + shift));
+				done += part;
+			}
+			at += n;
+			if (n == breath_bytes)
+				ubd_k_sleep_ms(1);
+		}
+	}
+	return no_error;
+}
+
+} // namespace ubd
