@@ -27,6 +27,13 @@
 #define UBD_MERGE_FLAG 0
 #endif
 
+/* 6.14: freezing a queue says itself how memory is allocated meanwhile. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 14, 0)
+#define ubd_thaw_queue(q) blk_mq_unfreeze_queue(q)
+#else
+#define ubd_thaw_queue(q) blk_mq_unfreeze_queue_nomemrestore(q)
+#endif
+
 /* 6.18: getgeo() is asked of a disk. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 18, 0)
 #define UBD_GETGEO_ARG struct block_device *bdev

@@ -3,9 +3,14 @@
  * What a disk counted and what it is: in sysfs, one value for each file of
  * /sys/block/<disk>/ubd/, and as the lines of debugfs. Both come from the one
  * list below, so they cannot differ. Documentation/man/ubd.4 says what each is.
+ * And one that is written to: `resize`.
  *
  * Context: process, may sleep.
  */
+#define pr_fmt(fmt) "ubd: " fmt
+
+#include <linux/delay.h>
+#include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/sysfs.h>
 
@@ -128,9 +133,37 @@ WORD(path, 0400);
 WORD(backing, 0400);
 #undef WORD
 
+/*
+ * Who removes the disk holds the lock, and waits for who writes here: so this does not
+ * wait for the lock, but has the call made anew, which fails once the disk is gone.
+ */
+static ssize_t resize_store(struct device *dev, struct device_attribute *attr, const char *buf, size_t count)
+{
+	struct ubd_disk *d = disk_of(dev);
+	int err;
+
+	if (!sysfs_streq(buf, "1")) {
+		pr_err("%s: resize takes 1, to look at the size of the host's file, and nothing else\n", d->name);
+		return -EINVAL;
+	}
+	if (!mutex_trylock(&ubd_devices_lock)) {
+		msleep(20);
+		return restart_syscall();
+	}
+	err = ubd_disk_resize(d);
+	mutex_unlock(&ubd_devices_lock);
+	return err ?: count;
+}
+static DEVICE_ATTR_WO(resize);
+
 #define FIGURE(name, member) &figure_##name.attr.attr,
 static struct attribute *attrs[] = {
-	UBD_FIGURES(FIGURE) & word_mode.attr, &word_engine.attr, &word_path.attr, &word_backing.attr, NULL,
+	UBD_FIGURES(FIGURE) & word_mode.attr,
+	&word_engine.attr,
+	&word_path.attr,
+	&word_backing.attr,
+	&dev_attr_resize.attr,
+	NULL,
 };
 #undef FIGURE
 

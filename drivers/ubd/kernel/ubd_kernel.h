@@ -76,6 +76,12 @@ void ubd_disks_interrupt(void);
 void ubd_disks_go_synchronous(void);
 void ubd_disk_memory(struct ubd_disk *d, struct ubd_memory *m);
 
+/*
+ * resize.c: process context, ubd_devices_lock held. The disk gets the size that its
+ * host file has now, if that is larger. 0, or an error that is logged.
+ */
+int ubd_disk_resize(struct ubd_disk *d);
+
 /* configfs.c */
 int ubd_configfs_init(const struct ubd_settings *settings);
 void ubd_configfs_exit(void);
