@@ -375,6 +375,10 @@ void World::check_end()
 		     watch_.held());
 	if (!ubd_queue_drained(queue()))
 		fail("at the end the host has something of a device that goes");
+	// It might have stayed, as one that grows.
+	ubd_queue_resume(queue());
+	if (!ubd_queue_drained(queue()))
+		fail("at the end a device that stood goes on by itself");
 	disk_.check_all();
 	TRACE("the end");
 }

@@ -41,6 +41,7 @@ struct ubd_test_case {
 	X(cow_format)        \
 	X(cow_bitmap)        \
 	X(cow_commit)        \
+	X(resize)            \
 	X(cache_modes)       \
 	X(zeroes)            \
 	X(timeouts)          \

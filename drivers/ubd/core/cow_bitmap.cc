@@ -187,7 +187,9 @@ void CowBitmap::load(u64 block, const u8 *from, u32 bytes)
 
 void CowBitmap::move_to(const Memory &memory, u64 sectors)
 {
-	UBD_ASSERT(sectors >= sectors_ && !dirty() && !sealed());
+	UBD_ASSERT(sectors >= sectors_);
+	UBD_ASSERT(!dirty());
+	UBD_ASSERT(!sealed());
 	for (u64 b = find_set(m_.touched, 0, blocks()); b < blocks(); b = find_set(m_.touched, b + 1, blocks())) {
 		__builtin_memcpy(memory.live + b * block_words, m_.live + b * block_words, block_bytes);
 		put(memory.touched, b);

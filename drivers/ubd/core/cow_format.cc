@@ -223,7 +223,7 @@ CowGrowth grow_cow(CowHeader &h, u64 bytes, u64 mtime, const char *&why)
 		return CowGrowth::refused;
 	h.bytes = bytes;
 	h.mtime = static_cast<u32>(mtime);
-	// An old version that would have no room for its last bits takes another place too.
+	// An old version may have no room for its last bits: then its data move, too.
 	if (place(h, why) == CowRead::ok && h.data_offset == begin)
 		return CowGrowth::in_place;
 	if (h.version != CowVersion::v3 || h.alignment % UBD_COW_ALIGNMENT)
