@@ -3,8 +3,8 @@
  * Disks that grow: what is refused, where a COW file's parts lie afterwards, its
  * bitmap in other memory, and the queue that stands meanwhile.
  */
-#include "../../drivers/ubd/core/cow_format.hh"
 #include "../../drivers/ubd/core/resize.hh"
+#include "../../drivers/ubd/core/cow_format.hh"
 #include "fake.hh"
 
 using namespace ubd;
@@ -250,8 +250,8 @@ public:
 private:
 	static u64 *make(u64 sectors)
 	{
-		return static_cast<u64 *>(
-			ubd_test_alloc((2 * CowBitmap::words_for(sectors) + 4 * CowBitmap::block_words_for(sectors)) * 8));
+		return static_cast<u64 *>(ubd_test_alloc(
+			(2 * CowBitmap::words_for(sectors) + 4 * CowBitmap::block_words_for(sectors)) * 8));
 	}
 	CowBitmap::Memory parts(u64 sectors) const
 	{

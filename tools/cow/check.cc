@@ -168,7 +168,7 @@ void Check::check_backing_content(const File &backing)
 		found("backing_size",
 		      "its backing file " + shown(backing.path()) + " has " + std::to_string(backing.size()) +
 			      " bytes instead of " + std::to_string(h.bytes),
-		      "name the right file (ubd-cow rebase --trust)");
+		      "name the right file (ubd-cow rebase --trust)" + remedy_if_grown(cow_, backing));
 	if (cow_.header.merging)
 		found("merge_not_ended", "a merge into its backing file was begun and not ended; nothing is lost",
 		      "run it again: ubd-cow merge " + shown(path_));

@@ -20,6 +20,8 @@ int merge(const std::string &cow, const std::string &into);
 int rebase(const std::string &cow, const std::string &backing);
 // `backing` is empty for the one that the header names.
 int rebase_trusting(const std::string &cow, const std::string &backing);
+// `bytes` is 0 for the size that the backing file has; otherwise that may grow, too.
+int resize(const std::string &cow, u64 bytes);
 int diff(const std::string &cow, bool json);
 int map(const std::string &cow, bool json);
 

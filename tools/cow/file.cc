@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <dirent.h>
 #include <fcntl.h>
@@ -153,13 +154,22 @@ void File::lock(Access access) const
 	lock.l_type = access == Access::write ? F_WRLCK : F_RDLCK;
 	for (int i = 0; i < lock_tries; i++) {
 		if (!fcntl(fd_, F_OFD_SETLK, &lock))
-			return;
+			return check_name();
 		if (errno != EAGAIN && errno != EACCES)
 			fail_errno(path_, "cannot be locked", errno, "copy it to a file system that knows locks");
 		usleep(lock_pause_us);
 	}
 	throw Failure{ status_in_use, shown(path_) + ": is in use by " + holder(*this, lock.l_type) +
 					      "; end it, or remove the device there, and run this again" };
+}
+
+// While the lock was waited for, its owner may have put another file in this one's
+// place.
+void File::check_name() const
+{
+	struct stat st;
+	if (::stat(path_.c_str(), &st) || !is_same(st))
+		fail(path_, "was replaced by another file while it was opened", "run this again");
 }
 
 void File::unlock() const
@@ -415,6 +425,59 @@ void NewFile::keep()
 	File directory(::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC), directory_);
 	if (directory.fd() < 0)
 		fail_errno(directory_, "cannot be opened", errno, remedy_for(errno));
+	directory.sync();
+}
+
+Replacement::Replacement(const File &old)
+{
+	char *real = realpath(old.path().c_str(), nullptr);
+	path_ = real ? real : old.path();
+	free(real);
+	const struct stat st = old.stat();
+	struct stat named;
+	if (!S_ISREG(st.st_mode))
+		fail(path_, "its data would have to move, but it is no file that another one can replace",
+		     "make a COW file that is larger");
+	if (st.st_nlink > 1)
+		fail(path_, "its data have to move to a new file, which can replace only one of its names",
+		     "remove its hard links");
+	if (::stat(path_.c_str(), &named) || !old.is_same(named))
+		fail(path_, "was renamed or removed meanwhile", "run this again");
+	remove_leftovers(path_);
+	file_ = open_new(path_, name_);
+	const struct stat made = file_.stat();
+	if ((made.st_uid != st.st_uid || made.st_gid != st.st_gid) && fchown(file_.fd(), st.st_uid, st.st_gid))
+		fail_errno(path_, "its owner cannot be given to a new file", errno,
+			   "run this as its owner, or as root");
+	if (fchmod(file_.fd(), st.st_mode & 07777))
+		fail_errno(path_, "its mode cannot be given to a new file", errno, remedy_for(errno));
+}
+
+Replacement::~Replacement()
+{
+	if (!name_.empty())
+		unlink(name_.c_str());
+}
+
+void Replacement::take_place()
+{
+	struct flock lock {};
+	lock.l_type = F_WRLCK;
+	const std::string directory_name = directory_of(path_);
+	const File directory(::open(directory_name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC), directory_name);
+	if (directory.fd() < 0)
+		fail_errno(directory_name, "cannot be opened", errno, remedy_for(errno));
+	file_.sync();
+	(void)fcntl(file_.fd(), F_OFD_SETLK, &lock); // nobody else has it yet
+	if (name_.empty()) {
+		name_ = random_name(path_);
+		const std::string from = "/proc/self/fd/" + std::to_string(file_.fd());
+		if (linkat(AT_FDCWD, from.c_str(), AT_FDCWD, name_.c_str(), AT_SYMLINK_FOLLOW))
+			fail_errno(path_, "its new file cannot get a name", errno, remedy_for(errno));
+	}
+	if (rename(name_.c_str(), path_.c_str()))
+		fail_errno(path_, "its new file cannot take its place", errno, remedy_for(errno));
+	name_.clear();
 	directory.sync();
 }
 

@@ -57,6 +57,8 @@ public:
 	void sync() const;
 
 private:
+	void check_name() const;
+
 	int fd_ = -1;
 	std::string path_;
 };
@@ -96,6 +98,24 @@ private:
 	const std::string path_;
 	const std::string directory_;
 	std::string other_name_; // where the file system knows no files without one
+	File file_;
+};
+
+// A file that takes another one's place, with its name, owner and mode, when it is
+// whole and durable. The other one is locked and stays so.
+class Replacement {
+public:
+	explicit Replacement(const File &old);
+	~Replacement();
+	Replacement(const Replacement &) = delete;
+	Replacement &operator=(const Replacement &) = delete;
+
+	File &file() { return file_; }
+	void take_place();
+
+private:
+	std::string path_; // without symbolic links
+	std::string name_; // until it takes that
 	File file_;
 };
 

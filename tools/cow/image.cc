@@ -82,7 +82,7 @@ std::string backing_path(const Image &cow)
 	return stat(beside.c_str(), &st) ? name : beside;
 }
 
-File open_backing(const Image &cow, const std::string &path, Access access)
+File open_backing_of_any_size(const Image &cow, const std::string &path, Access access)
 {
 	const std::string remedy = "give the COW file another by ubd-cow rebase --trust " + shown(cow.file.path());
 	struct stat st;
@@ -96,12 +96,25 @@ File open_backing(const Image &cow, const std::string &path, Access access)
 	backing.lock(access);
 	if (is_cow(backing))
 		fail(path, "is a COW file itself, and can be no backing file", "merge it first (ubd-cow merge)");
+	return backing;
+}
+
+File open_backing(const Image &cow, const std::string &path, Access access)
+{
+	File backing = open_backing_of_any_size(cow, path, access);
 	if (backing.size() != cow.header.bytes)
 		fail(path,
 		     "has " + std::to_string(backing.size()) + " bytes, but " + shown(cow.file.path()) +
 			     " is for a backing file of " + std::to_string(cow.header.bytes),
-		     "name the right file");
+		     "name the right file" + remedy_if_grown(cow, backing));
 	return backing;
+}
+
+std::string remedy_if_grown(const Image &cow, const File &backing)
+{
+	if (backing.size() < cow.header.bytes)
+		return "";
+	return "; if it was grown, and nothing else, say: ubd-cow resize " + shown(cow.file.path());
 }
 
 File open_own_backing(const Image &cow, Access access)

@@ -28,8 +28,13 @@ std::string backing_path(const Image &cow);
 // Opens and locks a backing file: of the right size, plain data, not the COW
 // file itself.
 File open_backing(const Image &cow, const std::string &path, Access access);
+// Of another size than the header says, if it was grown.
+File open_backing_of_any_size(const Image &cow, const std::string &path, Access access);
 // The one that the header names, and it is as it was.
 File open_own_backing(const Image &cow, Access access);
+
+// What helps against a backing file that is larger than the header says.
+std::string remedy_if_grown(const Image &cow, const File &backing);
 
 // The time that a header has of a file.
 u64 mtime_of(const File &backing);

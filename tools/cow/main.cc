@@ -4,6 +4,7 @@
  * Documentation/man/ubd-cow.1.
  */
 #include "commands.hh"
+#include "ubd/cow_format.h"
 #include "ubd/version.h"
 
 #include <CLI/CLI.hpp>
@@ -17,7 +18,8 @@ namespace
 
 struct Arguments {
 	std::string cow, backing, into;
-	bool json = false, repair = false, trust = false;
+	ubd::u64 bytes = 0;
+	bool json = false, repair = false, trust = false, to_backing = false;
 	ConvertOptions convert;
 };
 
@@ -76,6 +78,14 @@ void add_commands(CLI::App &app, Arguments &a, int &status)
 	c->add_option("NEWBACKING", a.backing, "the other one; with --trust that which it has if left out");
 	c->add_flag("--trust", a.trust, "its content is the same: only write down its name and time");
 
+	c = command(app, a, "resize", "Give a COW file the size that its backing file has by now, or grow both", status,
+		    [](const Arguments &x) { return resize(x.cow, x.bytes); });
+	add_file(c, a);
+	CLI::Option *size =
+		c->add_option("SIZE", a.bytes, "of the disk, in bytes, or with K, M, G or T; both files grow");
+	size->transform(CLI::AsSizeValue(false))->check(CLI::Range(ubd::u64{ 1 }, ubd::u64{ UBD_COW_SIZE_MAX }));
+	c->add_flag("--to-backing", a.to_backing, "that of the backing file, as if SIZE is left out")->excludes(size);
+
 	c = command(app, a, "diff", "List the ranges that differ from the backing file", status,
 		    [](const Arguments &x) { return diff(x.cow, x.json); });
 	add_file(c, a);
@@ -105,7 +115,7 @@ int run(int argc, char **argv)
 {
 	Arguments arguments;
 	int status = status_done;
-	CLI::App app("COW files of User Mode Linux: make, look at, check, merge, rebase, convert");
+	CLI::App app("COW files of User Mode Linux: make, look at, check, merge, rebase, resize, convert");
 	app.name("ubd-cow");
 	app.set_version_flag("--version", "ubd-cow " UBD_VERSION);
 	app.require_subcommand(1);
