@@ -8,9 +8,9 @@
 
 mib=1048576
 ubd_cow=${UBD_COW:-$top/build/ubd-cow}
-fio_common='--thread --verify=crc32c --verify_fatal=1 --verify_state_save=0 --do_verify=1 --group_reporting'
 
 # In the guest.
+# shellcheck disable=SC2016 # expanded there
 resize_script='
 mib=1048576
 resize() {
@@ -44,13 +44,14 @@ test_raw() {
 	local img
 
 	img=$(image a.img 32M)
-	guest one "ubd0=$img" "ubd1r=$img.r" <<-EOF
+	guest one "ubd0=$img" <<-EOF
 		$resize_script
 		load
 		"\$tool" uevents \$work/events &
 		listener=\$!
 		until_file \$work/events
 		fio_until_stop ubda 24M &
+		load=\$!
 		until_file \$mnt/ran
 		truncate -s 48M $img
 		size_is ubda $((32 * mib))
@@ -74,27 +75,407 @@ test_raw() {
 		size_is ubda $((48 * mib))
 		same mode "\$(stat -c %a /sys/block/ubda/ubd/resize)" 200
 		touch \$mnt/stop
-		wait %2
+		wait \$load
 		kill \$listener
 		same events "\$(grep -c '^change@.*/ubda .* RESIZE=1' \$work/events)" 1
-		# Never written beyond, so zeros after the part that was cut.
-		"\$tool" pattern check /dev/ubda $((46 * 2048)) 0 1
-		# Again by two at a time, and by one who removes it meanwhile.
-		for n in \$(seq 49 60); do
+		# Two at a time, and one while the disk goes.
+		for n in \$(seq 49 56); do
 			truncate -s \${n}M $img
 			resize ubda &
+			other=\$!
 			resize ubda
-			wait %3 2>/dev/null || wait || true
+			wait \$other
 			size_is ubda \$((n * mib))
 		done
-		while resize ubda 2>/dev/null; do :; done &
-		sleep 0.2
+		while resize ubda; do
+			touch \$mnt/resized
+		done 2>/dev/null &
+		other=\$!
+		until_file \$mnt/resized
 		unload
-		wait
+		wait \$other || true
 	EOF
-	expect_eq 'capacity changes' "$(log_count one 'ubda: detected capacity change')" 13
+	expect_eq 'capacity changes' "$(log_count one 'ubda: detected capacity change')" 9
 	expect_once one "ubda: $img: the device keeps its 50331648 bytes, the file has 49283072: a disk in use does not shrink"
 	expect_once one "ubda: $img: the device keeps its 50331648 bytes, the file has 50331748: that is no multiple"
 	expect_eq 'lines about what it takes' "$(log_count one 'ubda: resize takes 1')" 8
 }
+
+# grow_cow MODULE_PARAMETER...: a COW disk grows twice while fio writes and verifies: in
+# place, and into another file, with a name that is a symbolic link, and an owner and
+# a mode of its own. Then the guest ends, and another one finds all that there was.
+grow_cow() {
+	base 15
+	"$ubd_cow" create real.cow base.img
+	chmod 640 real.cow
+	[ "$(id -u)" != 0 ] || chown 1234:4321 real.cow
+	mkdir names
+	ln -s ../real.cow names/a.cow
+	guest_start one "ubd0=$work/names/a.cow" <<-EOF
+		$resize_script
+		load $*
+		"\$tool" pattern write /dev/ubda 28000 1000 1
+		"\$tool" zero /dev/ubda 26000 1000 zero
+		fio_until_stop ubda 12M &
+		load=\$!
+		until_file \$mnt/ran
+		cp --sparse=always $work/base.img $work/before.img
+		before=\$(stat -c '%i %u %g %a' $work/real.cow)
+		truncate -s 16M $work/base.img
+		resize ubda
+		size_is ubda $((16 * mib))
+		same 'the file, grown in place' "\$(stat -c '%i %u %g %a' $work/real.cow)" "\$before"
+		"\$tool" pattern write /dev/ubda 32000 500 2
+		rm \$mnt/ran
+		until_file \$mnt/ran
+		truncate -s 600M $work/base.img
+		resize ubda
+		size_is ubda $((600 * mib))
+		[ "\$(stat -c %i $work/real.cow)" != "\${before%% *}" ] || die 'the data did not move'
+		same 'owner and mode' "\$(stat -c '%u %g %a' $work/real.cow)" "\${before#* }"
+		"\$tool" pattern check /dev/ubda 28000 1000 1
+		"\$tool" zeros /dev/ubda 26000 1000
+		"\$tool" pattern check /dev/ubda 32000 500 2
+		"\$tool" pattern write /dev/ubda $((599 * 2048)) 2048 3
+		"\$tool" zeros /dev/ubda $((100 * 2048)) 2048
+		rm \$mnt/ran
+		until_file \$mnt/ran
+		touch \$work/grown
+		until_file \$work/checked
+		touch \$mnt/stop
+		wait \$load
+		same errors "\$(stat_of ubda errors)" 0
+		sync /dev/ubda
+		same dirty "\$(stat_of ubda dirty_sectors)" 0
+		dd if=/dev/ubda of=$work/seen.img bs=1M status=none conv=sparse
+		cmp -n ${mib} -i 25M:0 /dev/ubda /dev/zero
+		unload
+	EOF
+	guest_await one grown
+	# It is the new one that is locked.
+	status=0
+	"$ubd_cow" check real.cow >said 2>&1 || status=$?
+	expect_eq 'status of ubd-cow check while it is used' "$status" 5
+	touch checked
+	guest_wait one
+	expect_eq 'status of guest one' "$status" 0
+	expect_eq 'what is left in the directory' "$(compgen -G '*.new-*' || true)" ''
+	"$ubd_cow" check real.cow
+	"$ubd_cow" merge real.cow --into merged.img
+	cmp merged.img seen.img || fail 'the file does not have what the guest had'
+	cmp -n $((15 * mib)) base.img before.img || fail 'the backing file was written to'
+	guest two "ubd0=$work/names/a.cow" <<-EOF
+		load $*
+		cmp /dev/ubda $work/seen.img
+		unload
+	EOF
+	expect_eq 'capacity changes' "$(log_count one 'ubda: detected capacity change')" 2
+}
+
+limit[cow]=300
+test_cow() {
+	patience=200
+	grow_cow commit_ms=200
+}
+
+limit[cow_direct]=300
+test_cow_direct() {
+	patience=200
+	grow_cow cache=none
+	expect_once one 'ubda: .*, none, '
+}
+
+limit[cow_through]=300
+test_cow_through() {
+	patience=200
+	grow_cow cache=writethrough
+}
+
+limit[cow_unsafe]=300
+test_cow_unsafe() {
+	patience=200
+	grow_cow cache=unsafe
+}
+
+# All under the debug kernel: no warning, and no memory is left.
+limit[debug]=400
+property[debug]=alone
+test_debug() {
+	use_debug
+	patience=350
+	image raw.img 16M >/dev/null
+	base 15
+	guest one "ubd0=$work/a.cow,$work/base.img" "ubd1=$work/raw.img" <<-EOF
+		$resize_script
+		echo scan >/sys/kernel/debug/kmemleak
+		echo clear >/sys/kernel/debug/kmemleak
+		load commit_ms=100
+		fio_until_stop ubda 10M &
+		load=\$!
+		until_file \$mnt/ran
+		for size in 16 40 300; do
+			truncate -s \${size}M $work/base.img $work/raw.img
+			resize ubda
+			resize ubdb
+			size_is ubda \$((size * mib))
+			size_is ubdb \$((size * mib))
+			cat /sys/block/ubda/ubd/* >/dev/null 2>&1 || true
+			rm -f \$mnt/ran
+			until_file \$mnt/ran
+		done
+		touch \$mnt/stop
+		wait \$load
+		unload
+		no_leaks
+		lockdep_is_on
+	EOF
+	"$ubd_cow" check a.cow
+}
+
+# What cannot grow stays as it was, and says why.
+test_refused() {
+	local name
+
+	base 15
+	for name in a b c d e; do
+		"$ubd_cow" create $name.cow base.img
+	done
+	ln b.cow b2.cow
+	guest one "ubd0=$work/a.cow" "ubd1=$work/b.cow" "ubd2c=$work/c.cow" "ubd3r=$work/d.cow" "ubd4=$work/e.cow" <<-EOF
+		$resize_script
+		load
+		rm $work/e.cow
+		for disk in ubda ubdb ubdc ubde; do
+			"\$tool" pattern write /dev/\$disk 100 100 1
+		done
+		truncate -s 14M $work/base.img
+		refused resize ubda
+		truncate -s $((40 * mib + 100)) $work/base.img
+		refused resize ubda
+		truncate -s 40M $work/base.img
+		for disk in ubdb ubdc ubdd ubde; do
+			refused resize \$disk
+			size_is \$disk $((15 * mib))
+		done
+		for disk in ubda ubdb ubdc ubde; do
+			"\$tool" pattern check /dev/\$disk 100 100 1
+			"\$tool" pattern write /dev/\$disk 1000 100 1
+			sync /dev/\$disk
+		done
+		rm $work/b2.cow
+		resize ubdb
+		"\$tool" pattern check /dev/ubdb 1000 100 1
+		unload
+		load snapshot=1
+		truncate -s 41M $work/base.img
+		refused resize ubdb
+		unload
+	EOF
+	expect_once one "ubda: $work/base.img: the device keeps its 15728640 bytes, the file has 14680064: a disk in use"
+	expect_once one "ubda: $work/base.img: the device keeps its 15728640 bytes, the file has 41943140: that is no multiple"
+	expect_once one "ubdb: $work/b.cow: its data have to move .* only one of its names; remove its hard links"
+	expect_once one "ubdc: $work/base.img: .* by the c flag others may use the COW file"
+	expect_once one "ubdd: $work/base.img: .* the COW file is not to be written; .*ubd-cow resize FILE"
+	expect_once one "ubde: $work/e.cow: its data have to move .* no name any more"
+	expect_once one "ubdb: $work/base.img: .* temporary file, which keeps its size"
+	# Who is left behind learns what to do, and it helps.
+	expect_once one "ubda: $work/a.cow: is for a backing file of 15728640 bytes, but $work/base.img has 41943040; .*: ubd-cow resize $work/a.cow$"
+	"$ubd_cow" resize a.cow
+	"$ubd_cow" check a.cow
+	guest two "ubd0=$work/a.cow" <<-'EOF'
+		load
+		"$tool" pattern check /dev/ubda 100 100 1
+		"$tool" pattern check /dev/ubda 1000 100 1
+		unload
+	EOF
+}
+
+# The host is full before the new file is whole: nothing has changed, and nothing is
+# left; with room again it grows.
+test_host_full() {
+	base 15
+	small_host 24M <<-EOF
+		true
+	EOF
+	guest one "ubd0=$work/small/a.cow,$work/base.img" <<-EOF
+		$resize_script
+		load
+		"\$tool" pattern write /dev/ubda 0 20000 1
+		dd if=/dev/zero of=$work/small/filler bs=1M count=8 status=none
+		truncate -s 40M $work/base.img
+		refused resize ubda
+		size_is ubda $((15 * mib))
+		same files "\$(echo $work/small/*)" "$work/small/a.cow $work/small/filler"
+		"\$tool" pattern check /dev/ubda 0 20000 1
+		"\$tool" pattern write /dev/ubda 100 1000 2
+		sync /dev/ubda
+		rm $work/small/filler
+		resize ubda
+		size_is ubda $((40 * mib))
+		"\$tool" pattern check /dev/ubda 100 1000 2
+		"\$tool" pattern check /dev/ubda 2000 18000 1
+		unload
+		load
+		"\$tool" pattern check /dev/ubda 100 1000 2
+		"\$tool" pattern check /dev/ubda 2000 18000 1
+		unload
+	EOF
+	expect_once one "ubda: $work/small/a.cow: its data have to move to a new file, which cannot be made: No space left"
+}
+
+# The guest is killed while a COW file grows: it is the old one or the new one, and has
+# all that was written. With much to copy, and at any moment.
+limit[killed]=400
+test_killed() {
+	local rounds=12
+	local round size old=0 new=0
+
+	for round in $(seq $rounds); do
+		image base.img 128M >/dev/null
+		guest_start "r$round" "ubd0=$work/a.cow,$work/base.img" <<-EOF
+			$resize_script
+			load commit_ms=0
+			"\$tool" pattern write /dev/ubda 0 200000 $round
+			sync /dev/ubda
+			# Not committed: for the relay.
+			"\$tool" pattern write /dev/ubda 220000 1000 $round
+			truncate -s 300M $work/base.img
+			touch \$work/begins
+			resize ubda
+			touch \$work/ended
+			until_file \$work/never
+		EOF
+		guest_await "r$round" begins
+		# From before its beginning to behind its end.
+		if [ "$round" = $rounds ]; then
+			guest_await "r$round" ended
+		else
+			sleep "0.$((RANDOM % 2))$((RANDOM % 10))$((RANDOM % 10))"
+		fi
+		kill -KILL "${guest_pid[r$round]}"
+		wait "${guest_pid[r$round]}" 2>/dev/null || true
+		forget_guest "r$round"
+		expect_unlocked a.cow
+		expect_eq 'what is left in the directory' "$(compgen -G '*.new-*' || true)" ''
+		size=$("$ubd_cow" info --json a.cow | python3 -c 'import json, sys; print(json.load(sys.stdin)["size"])')
+		case $size in
+		$((128 * mib))) old=$((old + 1)) && "$ubd_cow" resize a.cow ;;
+		$((300 * mib))) new=$((new + 1)) ;;
+		*) fail "the disk has $size bytes" ;;
+		esac
+		"$ubd_cow" check a.cow
+		"$ubd_cow" merge a.cow --into seen.img
+		"$tool" pattern check seen.img 0 200000 "$round"
+		"$tool" pattern check seen.img 220000 1000 "$round"
+		rm -f a.cow seen.img begins ended
+	done
+	echo "killed: $old old, $new new"
+	[ "$new" -gt 0 ] || fail 'none has grown'
+}
+
+# The last partition, and the file system in it, while it is mounted; swap on a COW
+# disk that grows while it is full.
+limit[mounted]=240
+test_mounted() {
+	local img
+
+	patience=200
+	img=$(image a.img 64M)
+	image base.img 128M >/dev/null
+	mem=96M
+	guest one "ubd0=$img" "ubd1=$work/swap.cow,$work/base.img" <<-EOF
+		$resize_script
+		load
+		printf 'size=8M\n,\n' | sfdisk -q --label gpt /dev/ubda
+		mkfs.ext4 -q -L grows /dev/ubda2
+		mount /dev/ubda2 \$mnt
+		dd if=/dev/urandom of=\$mnt/file bs=1M count=20 status=none
+		sum=\$(sha256sum <\$mnt/file)
+		swap_to /dev/ubdb
+		"\$tool" hog 96 2 &
+		hog=\$!
+		until [ "\$(stat_of ubdb write_requests)" -gt 500 ]; do sleep 0.05; done
+		truncate -s 300M $work/base.img
+		resize ubdb
+		size_is ubdb $((300 * mib))
+		truncate -s 128M $img
+		resize ubda
+		before=\$(cat /sys/block/ubda/ubda2/size)
+		# The table's copy lies at the end.
+		sfdisk -q --relocate gpt-bak-std /dev/ubda --no-reread
+		echo ', +' | sfdisk -q -N 2 --no-reread --no-tell-kernel /dev/ubda
+		# It is mounted: the whole table cannot be read anew.
+		refused blockdev --rereadpt /dev/ubda
+		partx -u /dev/ubda
+		[ "\$(cat /sys/block/ubda/ubda2/size)" -gt \$((before + 120000)) ]
+		resize2fs /dev/ubda2
+		[ "\$(df -B1M --output=size \$mnt | tail -n 1)" -gt 90 ]
+		dd if=/dev/urandom of=\$mnt/more bs=1M count=60 status=none
+		more=\$(sha256sum <\$mnt/more)
+		wait \$hog
+		swapoff /dev/ubdb
+		umount \$mnt
+		mount /dev/ubda2 \$mnt
+		same file "\$(sha256sum <\$mnt/file)" "\$sum"
+		same more "\$(sha256sum <\$mnt/more)" "\$more"
+		umount \$mnt
+		same blkid "\$(blkid -p -o value -s LABEL /dev/ubda2)" grows
+		same lsblk "\$(lsblk -bnro SIZE /dev/ubda | xargs)" "$((128 * mib)) $((8 * mib)) \$((512 * \$(cat /sys/block/ubda/ubda2/size)))"
+		truncate -s 129M $img
+		resize ubda
+		blockdev --rereadpt /dev/ubda
+		same partitions "\$(ls -d /sys/block/ubda/ubda? | wc -l)" 2
+		same errors "\$(stat_of ubda errors) \$(stat_of ubdb errors)" '0 0'
+		unload
+	EOF
+}
+
+# The kernel's own driver reads a file that has grown in a guest of ours, and ours one
+# of any version that it has grown, and one of the kernel's.
+test_others() {
+	local version
+
+	base 15
+	for version in 1 2 3 padded; do
+		made_cow "$version.cow" $version "$version.img" 5
+	done
+	guest one "ubd0=$work/1.cow" "ubd1=$work/2.cow" "ubd2=$work/3.cow" "ubd3=$work/padded.cow" <<-EOF
+		$resize_script
+		load
+		for size in 16 40; do
+			truncate -s \${size}M $work/base.img
+			for disk in ubda ubdb ubdc ubdd; do
+				resize \$disk
+				size_is \$disk \$((size * mib))
+				"\$tool" pattern write /dev/\$disk \$((2048 * size - 100)) 100 \$size
+			done
+		done
+		unload
+	EOF
+	for version in 1 2 3 padded; do
+		cp $version.img want
+		truncate -s 40M want
+		"$tool" pattern write want $((2048 * 16 - 100)) 100 16
+		"$tool" pattern write want $((2048 * 40 - 100)) 100 40
+		"$ubd_cow" check $version.cow
+		if command -v uml_moo >/dev/null; then
+			uml_moo $version.cow moo.img
+			cmp moo.img want || fail "uml_moo sees something else in version $version"
+			rm moo.img
+		fi
+		cp want $version.img
+	done
+	use_compare
+	guest two "ubd0=$work/1.cow" "ubd1=$work/2.cow" "ubd2=$work/3.cow" "ubd3=$work/padded.cow" <<-EOF
+		for n in a:1 b:2 c:3 d:padded; do
+			same "size of ubd\${n%:*}" "\$(blockdev --getsize64 /dev/ubd\${n%:*})" $((40 * mib))
+			# By single sectors, which the driver reads right.
+			for at in 0 5000 \$((2048 * 16 - 100)) \$((2048 * 40 - 1)); do
+				dd if=/dev/ubd\${n%:*} of=\$work/sector bs=512 skip=\$at count=1 iflag=direct status=none
+				cmp -n 512 -i 0:\$((at * 512)) \$work/sector $work/\${n#*:}.img
+			done
+		done
+	EOF
+}
+
 run_tests "$@"

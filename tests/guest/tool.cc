@@ -28,6 +28,7 @@
 #include <linux/filter.h>
 #include <linux/fs.h>
 #include <linux/hdreg.h>
+#include <linux/netlink.h>
 #include <linux/reboot.h>
 #include <linux/seccomp.h>
 #include <sys/ioctl.h>
@@ -1456,6 +1457,33 @@ int write_errno(const char *file, const char *text)
 	return 0;
 }
 
+/*
+ * uevents FILE: writes what the kernel tells its listeners, a line for each event, with
+ * blanks between its parts. The file is there as soon as nothing is missed. Never ends.
+ */
+int uevents(const char *path)
+{
+	sockaddr_nl all{};
+	all.nl_family = AF_NETLINK;
+	all.nl_groups = 1;
+	const int from = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_KOBJECT_UEVENT);
+	if (from < 0 || bind(from, reinterpret_cast<sockaddr *>(&all), sizeof(all)))
+		die("cannot listen to the kernel's events");
+	const int to = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	if (to < 0)
+		die(path);
+	for (;;) {
+		char text[4096];
+		const ssize_t n = recv(from, text, sizeof(text), 0);
+		if (n <= 0)
+			die("recv");
+		std::replace(text, text + n, '\0', ' ');
+		text[n - 1] = '\n';
+		if (write(to, text, static_cast<size_t>(n)) != n)
+			die(path);
+	}
+}
+
 int run(int argc, char **argv)
 {
 	std::string verb = argc > 1 ? argv[1] : "";
@@ -1508,6 +1536,8 @@ int run(int argc, char **argv)
 			.run(argv[4]);
 	if (verb == "write-errno" && argc == 4)
 		return write_errno(argv[2], argv[3]);
+	if (verb == "uevents" && argc == 3)
+		return uevents(argv[2]);
 	if (verb == "power" && argc == 3)
 		return power(argv[2]);
 	wrong("unknown command: " + verb);
