@@ -357,7 +357,7 @@ test_killed() {
 		forget_guest "r$round"
 		expect_unlocked a.cow
 		expect_eq 'what is left in the directory' "$(compgen -G '*.new-*' || true)" ''
-		size=$("$ubd_cow" info --json a.cow | python3 -c 'import json, sys; print(json.load(sys.stdin)["size"])')
+		size=$("$ubd_cow" info --json a.cow | python3 -c 'import json, sys; print(json.load(sys.stdin)["bytes"])')
 		case $size in
 		$((128 * mib))) old=$((old + 1)) && "$ubd_cow" resize a.cow ;;
 		$((300 * mib))) new=$((new + 1)) ;;
@@ -383,7 +383,8 @@ test_mounted() {
 	img=$(image a.img 64M)
 	image base.img 128M >/dev/null
 	mem=96M
-	guest one "ubd0=$img" "ubd1=$work/swap.cow,$work/base.img" <<-EOF
+	# Else not even resize2fs may open what is mounted.
+	guest one "ubd0=$img" "ubd1=$work/swap.cow,$work/base.img" bdev_allow_write_mounted=1 <<-EOF
 		$resize_script
 		load
 		printf 'size=8M\n,\n' | sfdisk -q --label gpt /dev/ubda

@@ -88,19 +88,23 @@ Error make_file(const char *path, const char *directory, const struct stat &old,
 	return to_error(sys::call(SYS_fchmod, fd.get(), old.st_mode & 07777));
 }
 
-// Its last step: from now on the name stands for the new file, which has `name`
-// already if the file system knows none without.
-Error put_in_place(int fd, const char *name, const char *path)
+/*
+ * Gives it the name, unless the file system knows none without, and opens it by that:
+ * one that was opened without a name is known to have none for ever, and its name is
+ * looked for when it grows again.
+ */
+Error open_named(const sys::Fd &unnamed, const char *name, sys::Fd &fd)
 {
 	struct stat st;
-	UBD_TRY(to_error(sys::call(SYS_fstat, fd, sys::arg(&st))));
+	UBD_TRY(to_error(sys::call(SYS_fstat, unnamed.get(), sys::arg(&st))));
 	if (!st.st_nlink) {
 		char link[40];
-		ubd_k_snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		ubd_k_snprintf(link, sizeof(link), "/proc/self/fd/%d", unnamed.get());
 		UBD_TRY(to_error(
 			sys::call(SYS_linkat, AT_FDCWD, sys::arg(link), AT_FDCWD, sys::arg(name), AT_SYMLINK_FOLLOW)));
 	}
-	return to_error(sys::call(SYS_rename, sys::arg(name), sys::arg(path)));
+	fd.reset(sys::open(name, O_RDWR | O_CLOEXEC | O_LARGEFILE | O_NOFOLLOW));
+	return to_error(fd.get());
 }
 
 // Returns how far it came; the rest, and any error, is left to read and write.
@@ -233,7 +237,7 @@ Error CowFile::grow_moved(const OpenRequest &r, const HostFile &file, CowGrown &
 	if (!directory.get())
 		return refuse(r, errno_nomem, "no memory", more_memory);
 	sys::Fd dir(sys::open(directory.get(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-	sys::Fd &fd = out.file.fd;
+	sys::Fd fd;
 	Error e = to_error(dir.get());
 	// Better now than when the name is another file's.
 	if (!e)
@@ -242,11 +246,13 @@ Error CowFile::grow_moved(const OpenRequest &r, const HostFile &file, CowGrown &
 		e = make_file(path.get(), directory.get(), st, fd, name.get());
 	if (!e)
 		e = fill_successor(file, fd.get(), out.header);
+	if (!e)
+		e = open_named(fd, name.get(), out.file.fd);
 	if (e)
 		e = refuse_errno(r, "its data have to move to a new file, which cannot be made", e, write_remedy(e));
 	else
 		e = file.prepare(r, out.file);
-	if (!e && (e = put_in_place(fd.get(), name.get(), path.get())))
+	if (!e && (e = to_error(sys::call(SYS_rename, sys::arg(name.get()), sys::arg(path.get())))))
 		e = refuse_errno(r, "its new file cannot take its place", e, write_remedy(e));
 	if (e) {
 		(void)sys::call(SYS_unlink, sys::arg(name.get()));
