@@ -661,7 +661,7 @@ test_in_use() {
 	until [ -e held ]; do sleep 0.05; done
 	cp a.cow before.cow
 	for command in 'info a.cow' 'check --repair a.cow' 'merge a.cow' 'merge a.cow --into new.img' \
-		'rebase --trust a.cow' 'diff a.cow' 'map a.cow' 'convert a.cow new.img'; do
+		'rebase --trust a.cow' 'resize a.cow' 'resize a.cow 17M' 'diff a.cow' 'map a.cow' 'convert a.cow new.img'; do
 		# shellcheck disable=SC2086 # words
 		ends_with 5 $command
 		says "a.cow: is in use by process $holder \(tool\); end it"
@@ -684,6 +684,9 @@ fcntl.fcntl(9, 37, struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, 0, 0, 0))' # F_OFD_S
 	same_view a.cow
 	ends_with 5 merge a.cow
 	says "base.img: is in use by "
+	ends_with 5 resize a.cow 17M
+	says "base.img: is in use by "
+	expect_eq 'size of a backing file in use' "$(stat -c %s base.img)" $((16 << 20))
 	exec 9<&-
 	"$ubd_cow" merge a.cow
 }
@@ -803,6 +806,124 @@ test_rebase_killed() {
 	small_overlay
 	killed_everywhere rebase_goes_on rebase a.cow other.img
 	[ "$killed" -ge 6 ] || fail "it was killed only $killed times"
+}
+
+# A larger disk: in place, and into another file, of every version; with its own bits
+# and those behind its end, owner, mode, symbolic links; what is refused.
+test_resize() {
+	local inode version
+
+	overlay
+	"$ubd_cow" create b.cow base.img
+	chmod 640 a.cow
+	[ "$(id -u)" != 0 ] || chown 1234:4321 a.cow
+	mkdir links
+	ln -s ../a.cow links/link.cow
+	inode=$(stat -c '%u %g %a' a.cow)
+	cp a.cow before.cow
+	for words in 'a.cow 15M' 'a.cow 1' 'a.cow 16777217' 'links 20M' 'base.img 20M' 'missing 20M'; do
+		# shellcheck disable=SC2086 # words
+		ends_with 1 resize $words
+	done
+	for words in 'a.cow 0' 'a.cow -1' 'a.cow many' 'a.cow 65T' 'a.cow 20M --to-backing' 'a.cow 20M 30M' ''; do
+		# shellcheck disable=SC2086 # words
+		ends_with 2 resize $words
+	done
+	ln a.cow hard.cow
+	ends_with 1 resize a.cow 20M
+	says "$work/a.cow: its data have to move to a new file, .*remove its hard links"
+	rm hard.cow
+	ends_with 0 resize a.cow
+	says 'has that size already'
+	ends_with 0 resize a.cow --to-backing
+	cmp a.cow before.cow || fail 'what was refused was changed'
+	expect_eq 'size of the backing file' "$(stat -c %s base.img)" $((16 << 20))
+	# Both, by a name that is a link.
+	"$ubd_cow" resize links/link.cow 20M
+	[ -L links/link.cow ] || fail 'the link was replaced'
+	expect_eq 'owner and mode' "$(stat -c '%u %g %a' a.cow)" "$inode"
+	expect_eq 'size of the backing file' "$(stat -c %s base.img)" $((20 << 20))
+	expect_eq 'its time' "$(date -u -r base.img '+%F %T')" '2020-02-02 02:02:02'
+	truncate -s 20M want.img
+	sound a.cow
+	same_view a.cow
+	expect_eq 'what is left' "$(compgen -G '*.new-*' || true)" ''
+	# The other one learns what to do, and loses nothing either.
+	ends_with 1 merge b.cow --into new.img
+	says 'if it was grown, and nothing else, say: ubd-cow resize b.cow'
+	ends_with 3 check b.cow
+	says 'if it was grown, and nothing else, say: ubd-cow resize b.cow'
+	"$ubd_cow" resize b.cow
+	sound b.cow
+	same_view b.cow base.img
+	# In place: 20 MiB to 32 MiB have the same block of the bitmap.
+	inode=$(stat -c %i a.cow)
+	truncate -s 32M base.img want.img
+	"$ubd_cow" resize a.cow --to-backing
+	expect_eq 'the file, grown in place' "$(stat -c %i a.cow)" "$inode"
+	sound a.cow
+	same_view a.cow
+	# Bits behind the end of the device are nobody's, and stay so.
+	for version in 1 2 3 padded; do
+		for size in 16M 40M; do
+			truncate -s $((4099 * 512)) base.img
+			made_cow v.cow $version v.img 7
+			at=$(json <("$ubd_cow" info --json v.cow) 'd["bitmap_offset"] + 512')
+			python3 - "$at" <<-'EOF'
+				import sys
+				with open("v.cow", "r+b") as f:
+				    f.seek(int(sys.argv[1]))
+				    last = f.read(1)[0]
+				    f.seek(int(sys.argv[1]))
+				    f.write(bytes([last | 0xf8]))
+			EOF
+			truncate -s $size base.img v.img
+			"$ubd_cow" resize v.cow
+			sound v.cow
+			same_view v.cow v.img
+			rm v.cow
+		done
+	done
+}
+
+# Killed anywhere it is the old file or the new one, and the next run ends the work.
+limit[resize_killed]=240
+test_resize_killed() {
+	local size
+
+	has_strace
+	small_overlay
+	touch said
+	changing+=,linkat,rename
+	resize_goes_on() {
+		"$ubd_cow" resize a.cow $size
+		expect_eq 'what is left' "$(compgen -G 'a.cow.new-*' || true)" ''
+		sound a.cow
+		same_view a.cow
+	}
+	for size in 2M 20M; do
+		truncate -s $size want.img
+		cp want.img first
+		killed_everywhere resize_goes_on resize a.cow $size
+		[ "$killed" -ge 6 ] || fail "it was killed only $killed times"
+	done
+}
+
+# The host loses its power while a file grows in place.
+limit[resize_crashed]=300
+test_resize_crashed() {
+	has_strace
+	small_overlay
+	truncate -s 15M first/base.img want.img
+	resize_goes_on_after_crash() {
+		"$ubd_cow" resize a.cow
+		# What is replayed are not lengths.
+		"$ubd_cow" check --repair a.cow || [ $? = 4 ]
+		sound a.cow
+		same_view a.cow
+	}
+	crashed_everywhere resize_goes_on_after_crash resize a.cow
+	[ "$crashed" -ge 4 ] || fail "there were only $crashed crashes"
 }
 
 # A new file is there whole, or not at all, and nothing else is.
@@ -1051,6 +1172,11 @@ test_full_disk() {
 		dd if=/dev/zero of=filler bs=64K 2>/dev/null || true
 		! "$ubd_cow" merge a.cow --into new.img 2>../said || { echo 'merged with no room'; exit 1; }
 		[ ! -e new.img ] || { echo 'a file is left'; exit 1; }
+		cp a.cow ../before.cow
+		! "$ubd_cow" resize a.cow 20M 2>../said.resize || { echo 'grown with no room'; exit 1; }
+		cmp a.cow ../before.cow
+		[ "$(stat -c %s base.img)" = $((16 << 20)) ] || { echo 'the backing file has grown'; exit 1; }
+		! compgen -G '*.new-*' || { echo 'a new file is left'; exit 1; }
 		! "$ubd_cow" merge a.cow 2>../said.in_place || { echo 'merged in place with no room'; exit 1; }
 		rm filler
 		"$ubd_cow" merge a.cow --into new.img
@@ -1059,7 +1185,7 @@ test_full_disk() {
 		cmp base.img ../want.img
 	EOF
 	ubd_cow=$ubd_cow work=$work "${launcher[@]}" bash "$work/steps" || fail "the steps on a small disk failed"
-	cat said said.in_place
+	cat said said.in_place said.resize
 	says 'new.img: cannot be written at byte [0-9]+: No space left on device \(28\); free space'
 }
 
