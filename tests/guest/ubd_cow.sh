@@ -914,6 +914,8 @@ limit[resize_crashed]=300
 test_resize_crashed() {
 	has_strace
 	small_overlay
+	# What lies behind the bitmap is nobody's, until it is bits.
+	bytes_at first/a.cow $((bitmap_at + 256)) "$(printf '\\377%.0s' $(seq 3584))"
 	truncate -s 15M first/base.img want.img
 	resize_goes_on_after_crash() {
 		"$ubd_cow" resize a.cow
