@@ -15,7 +15,7 @@ same_as_debugfs() {
 		same "$1/$name" "$(<$dir/$name)" "$value"
 	done <$stats_dir/$1/stats
 	same "files of $1" "$(cd $dir && echo *)" \
-		"$({ echo backing engine mode path; cut -d " " -f 1 $stats_dir/$1/stats; } | tr " " "\n" | sort | xargs)"
+		"$({ echo backing engine mode path resize; cut -d " " -f 1 $stats_dir/$1/stats; } | tr " " "\n" | sort | xargs)"
 }
 '
 
@@ -54,11 +54,11 @@ test_sysfs() {
 			setpriv --reuid 65534 --regid 65534 --clear-groups "\$@" 2>&1
 		}
 		same "nobody's requests" "\$(nobody cat \$dir/read_requests)" "\$(cat \$dir/read_requests)"
-		same 'what nobody can read' "\$(nobody find \$dir ! -readable -printf '%f\n' | sort | xargs)" 'backing path'
-		same 'what anybody can write' "\$(find \$dir -type f -perm /222)" ''
+		same 'what nobody can read' "\$(nobody find \$dir ! -readable -printf '%f\n' | sort | xargs)" 'backing path resize'
+		same 'what anybody can write' "\$(find \$dir -type f -perm /222 -printf '%f %m\n')" 'resize 200'
 		# Each is in the manual page.
 		# What is explained, and the words at the end.
-		manual=\$(awk '/^.SH/ { in_it = /STATISTICS/ } in_it && (titled || /^.IR? (mode|engine|path|backing)/) { print } { titled = /^.TP/ }' \
+		manual=\$(awk '/^.SH/ { in_it = /STATISTICS/ } in_it && (titled || /^.IR? (mode|engine|path|backing|resize)/) { print } { titled = /^.TP/ }' \
 			$top/Documentation/man/ubd.4)
 		for each in \$(ls \$dir); do
 			case \$each in
@@ -67,7 +67,7 @@ test_sysfs() {
 			grep -qw "\$each" <<<"\$manual" || die "\$each is not in the manual page"
 		done
 		# Read all the time while the disk goes.
-		while cat \$dir/*; do
+		while cat \$dir/[!r]*; do
 			touch \$mnt/read
 		done >/dev/null 2>&1 &
 		until_file \$mnt/read
