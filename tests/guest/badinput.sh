@@ -207,6 +207,8 @@ test_again() {
 test_host_limits() {
 	local good
 
+	[ "$test_variant" != next ] || skip 'UML 7.x takes descriptors for each program: where disks took all, none starts'
+
 	good=$(image good.img 8M)
 	launcher=(bash -c 'ulimit -n 64 && exec "$@"' --)
 	guest one <<-'EOF'

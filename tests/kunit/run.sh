@@ -63,7 +63,7 @@ END
 chmod +x "$work/init"
 
 log=$work/log
-timeout -k 5 "${UBD_KUNIT_SECONDS:-120}" "$kernel" mem=256M uml_dir="$work/uml/" umid=kunit kunit.enable=1 printk.time=0 \
+timeout -k 5 "${UBD_KUNIT_SECONDS:-120}" "$kernel" mem=256M uml_dir="$work/uml/" umid=kunit kunit.enable=1 kunit.autorun=1 printk.time=0 \
 	loglevel=7 root=/dev/root rootfstype=hostfs rootflags=/ rw init="$work/init" panic=-1 con=null con0=fd:0,fd:1 \
 	</dev/null >"$log" 2>&1 &
 guest=$!
