@@ -163,10 +163,13 @@ struct ubd_stats {
 	ubd_u64 cancels;
 	ubd_u64 completion_overflows; /* must stay 0 */
 	ubd_u64 max_in_flight; /* chunks */
-	ubd_u64 in_flight; /* chunks, now: the sum of the next three, less `committing` */
+	ubd_u64 in_flight; /* chunks, now: the sum of the next four, less `committing` */
 	ubd_u64 in_flight_host; /* handed to the engine */
 	ubd_u64 in_flight_retry; /* wait to be handed over again, or for the next step */
 	ubd_u64 in_flight_flush; /* wait for another one's fdatasync */
+	ubd_u64 in_flight_space; /* wait for space on the host */
+	ubd_u64 stops; /* for want of it */
+	ubd_u64 stopped; /* 1: it is, now */
 	ubd_u64 committing; /* 1: a commit that nobody asked for goes on */
 	ubd_u64 max_begun; /* requests that had a header at a time */
 	ubd_u64 begun; /* requests that have a header, now */
@@ -212,6 +215,7 @@ struct ubd_device_info {
 	const char *serial; /* "" if none */
 	const char *mode; /* cache mode's name */
 	const char *engine; /* engine's name */
+	const char *werror; /* policy's name */
 	ubd_u64 guest_bytes; /* of the guest's memory that the device lies in */
 };
 
@@ -234,6 +238,7 @@ enum ubd_retry {
 	UBD_RETRY_SHORT, /* the host did a part of it */
 	UBD_RETRY_ERROR, /* of those that pass */
 	UBD_RETRY_FALLBACK, /* by another operation, since the host has not this one */
+	UBD_RETRY_SPACE, /* when the host has space */
 };
 
 /* What a commit goes to, see core/cow.hh. */
@@ -364,6 +369,10 @@ void ubd_queue_resume(struct ubd_queue *q);
  * spin with interrupts off: for reboot, when nobody relays completions.
  */
 void ubd_queue_go_synchronous(struct ubd_queue *q);
+/* See core/queue.hh. Process context. */
+void ubd_queue_try_again(struct ubd_queue *q);
+void ubd_queue_end_stops(struct ubd_queue *q);
+void ubd_queue_show_state(struct ubd_queue *q, char *to, size_t bytes);
 
 /* How a device uses the host's page cache; named as in QEMU, see core/options.hh. */
 enum ubd_cache {
@@ -392,6 +401,18 @@ enum ubd_engine {
 enum ubd_engine ubd_parse_engine(const char *name, size_t bytes);
 #define UBD_ENGINE_NAMES "auto, io_uring, threads"
 
+/* What becomes of a write that the host has no space for; see core/options.hh. */
+enum ubd_werror {
+	UBD_WERROR_REPORT, /* it fails; unless something else is said */
+	UBD_WERROR_STOP, /* the device waits for space */
+};
+
+/*
+ * Sets the policy that the text (not NUL-terminated) names, and returns NULL; else
+ * what is wrong with it, for a message. Any context.
+ */
+const char *ubd_parse_werror(const char *text, size_t bytes, enum ubd_werror *policy);
+
 /* One device as the command line describes it; see core/options.hh. */
 struct ubd_options {
 	ubd_u32 index;
@@ -401,6 +422,7 @@ struct ubd_options {
 	bool shared; /* c: no locks */
 	bool no_discard; /* t */
 	enum ubd_cache cache; /* with what s and ubd=sync make of it */
+	enum ubd_werror werror;
 	char path[UBD_PATH_MAX];
 	char shown[UBD_SHOWN_MAX]; /* path for messages, shortened in the middle */
 	char backing[UBD_PATH_MAX];
@@ -411,6 +433,7 @@ struct ubd_options {
 /* State that goes from one option to the next. */
 struct ubd_option_state {
 	enum ubd_cache cache; /* of the devices that follow */
+	enum ubd_werror werror;
 	enum ubd_engine engine; /* of the last ubd=engine:NAME */
 	const char *hotplug; /* of the last ubd=hotplug:DIRECTORY, in the word; or NULL */
 	size_t hotplug_bytes;

@@ -44,8 +44,8 @@ template <size_t n> std::string text(const char (&from)[n])
 
 bool same(const ubd_options &a, const ubd_options &b)
 {
-	return a.index == b.index && a.engine == b.engine && a.read_only == b.read_only && a.cache == b.cache &&
-	       a.shared == b.shared && a.plain == b.plain && a.no_discard == b.no_discard &&
+	return a.index == b.index && a.engine == b.engine && a.werror == b.werror && a.read_only == b.read_only &&
+	       a.cache == b.cache && a.shared == b.shared && a.plain == b.plain && a.no_discard == b.no_discard &&
 	       text(a.path) == text(b.path) && text(a.backing) == text(b.backing) && text(a.serial) == text(b.serial) &&
 	       text(a.shown) == text(b.shown) && text(a.backing_shown) == text(b.backing_shown);
 }
@@ -87,7 +87,7 @@ void check_device(const ubd_options &o, const std::string &mode)
 	char disk[16];
 	ubd_disk_name("ubd", o.index, disk, sizeof(disk));
 	REQUIRE(std::memchr(disk, 0, sizeof(disk)) && std::strlen(disk) >= 4 && std::strlen(disk) <= 6);
-	ubd_option_state state{ o.cache, o.engine, nullptr, 0 };
+	ubd_option_state state{ o.cache, o.werror, o.engine, nullptr, 0 };
 	const Parsed again = parse(word_of(o), state);
 	REQUIRE(again.kind == UBD_OPTION_DEVICE && same(again.options, o));
 }
@@ -123,6 +123,14 @@ ubd_engine engine_of(const std::string &word)
 					       : UBD_ENGINE_DEFAULT;
 }
 
+// The policy of the devices that follow the word, if it is for them; else ""
+std::string policy_after(const std::string &word)
+{
+	return word == "ubd=werror:report"                                ? "report"
+	       : word == "ubd=werror:stop" || word == "ubd=werror:enospc" ? "stop"
+									  : "";
+}
+
 std::string line_of(Input in)
 {
 	std::string line;
@@ -143,12 +151,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 	const std::string line = line_of(Input(data, bytes));
 	ubd_option_state state{};
 	std::string mode = "writeback";
+	std::string policy = "report";
 	ubd_engine engine = UBD_ENGINE_DEFAULT;
 	for (size_t at = 0, end; at < line.size(); at = end + 1) {
 		end = std::min(line.find(' ', at), line.size());
 		const std::string word = line.substr(at, end - at);
 		const std::string after = mode_after(word, mode);
 		const ubd_engine named = engine_of(word);
+		const std::string waits = policy_after(word);
 		engine = named == UBD_ENGINE_DEFAULT ? engine : named;
 		const Parsed p = parse(word, state);
 		REQUIRE((p.kind == UBD_OPTION_OTHER) ==
@@ -156,14 +166,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 		const bool known = word.compare(0, 12, "ubd=hotplug:") == 0 && word.size() - 3 < UBD_SPEC_MAX;
 		const std::string directory = known ? word.substr(12) : "";
 		REQUIRE((p.kind == UBD_OPTION_GLOBAL) ==
-			(!after.empty() || named != UBD_ENGINE_DEFAULT || !directory.empty()));
+			(!after.empty() || !waits.empty() || named != UBD_ENGINE_DEFAULT || !directory.empty()));
 		REQUIRE(directory.empty() || state.hotplug_bytes == directory.size());
 		mode = after.empty() ? mode : after;
+		policy = waits.empty() ? policy : waits;
+		REQUIRE(name_of(state.werror) == policy);
 		REQUIRE(name_of(state.cache) == mode);
 		REQUIRE(state.engine == engine);
 		REQUIRE((p.kind == UBD_OPTION_BAD) == !p.why.empty());
 		if (p.kind == UBD_OPTION_DEVICE) {
 			REQUIRE(p.options.engine == engine);
+			REQUIRE(name_of(p.options.werror) == policy);
 			check_device(p.options, mode_of(word, mode));
 		}
 	}

@@ -108,7 +108,7 @@ test_options() {
 	expect_once one 'option "ubdaa=.*": unknown flag; '
 	expect_once one 'option "ubd=cache:fast": unknown cache mode; the modes are writeback, none, writethrough, directsync, unsafe'
 	expect_once one 'option "ubd=cache:": unknown cache mode; '
-	expect_once one 'option "ubd=cache=none": only ubd=sync, ubd=cache:MODE, ubd=engine:NAME and ubd=hotplug:DIRECTORY are known without a device number'
+	expect_once one 'option "ubd=cache=none": only ubd=sync, ubd=cache:MODE, ubd=engine:NAME, ubd=werror:POLICY and ubd=hotplug:DIRECTORY are known without a device number'
 	expect_once one 'option "ubd=cache:none,ubd30=.*": unknown cache mode; '
 }
 

@@ -323,10 +323,11 @@ void World::check_idle()
 		fail("%llu in flight, capacity is %u", s.max_in_flight, profile_.capacity);
 	if (watch_.held() > s.in_flight)
 		fail("%llu in flight, but the engine has %zu", s.in_flight, watch_.held());
-	if (s.in_flight_host + s.in_flight_retry + s.in_flight_flush != s.in_flight + s.committing)
+	if (s.in_flight_host + s.in_flight_retry + s.in_flight_flush + s.in_flight_space != s.in_flight + s.committing)
 		fail("%llu in flight and %llu commits, but %llu with the host, %llu to be tried again, %llu behind a "
-		     "flush",
-		     s.in_flight, s.committing, s.in_flight_host, s.in_flight_retry, s.in_flight_flush);
+		     "flush, %llu for want of space",
+		     s.in_flight, s.committing, s.in_flight_host, s.in_flight_retry, s.in_flight_flush,
+		     s.in_flight_space);
 	if (s.in_flight_host < watch_.held())
 		fail("%llu are said to be with the engine, which has %zu", s.in_flight_host, watch_.held());
 	if (s.in_flight && (!timer_armed_ || timer_at_ > now_ + second + profile_.timer_late))

@@ -259,7 +259,7 @@ void ubd_k_trace_completed(ubd_kqueue *k, ubd_trace_chunk c, s32 result)
 
 void ubd_k_trace_retry(ubd_kqueue *k, ubd_trace_chunk c, ubd_retry why, int error, bool later)
 {
-	static constexpr const char *whys[] = { "short", "error", "fallback" };
+	static constexpr const char *whys[] = { "short", "error", "fallback", "space" };
 	watch_event(k);
 	event("retry %lld %s %u:%llu+%llu %s %d%s\n", c.ticket, c.op, c.file, c.offset, c.bytes, whys[why], error,
 	      later ? " later" : "");
@@ -760,6 +760,7 @@ QueueConfig World::queue_config(const WorldConfig &c)
 	q.poll_ns = c.poll_ns;
 	q.no_flush = c.no_flush;
 	q.block = c.block;
+	q.stop_when_full = c.stop_when_full;
 	if (!c.cow_sectors)
 		return q;
 	const u64 words = CowBitmap::words_for(c.cow_sectors), blocks = CowBitmap::block_words_for(c.cow_sectors);

@@ -253,6 +253,7 @@ struct WorldConfig {
 	bool cow_allocate = false; // its bitmap is given space by parts
 	u32 commit_ms = 5000;
 	u32 poll_ns = 0;
+	bool stop_when_full = false;
 };
 
 // Where a COW world's file has its parts, bytes.

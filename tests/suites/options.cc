@@ -135,7 +135,7 @@ constexpr Bad bad[] = {
 	{ "ubd=/a", "only ubd=sync" },
 	{ "ubd=syn", "only ubd=sync" },
 	{ "ubd=sync1", "only ubd=sync" },
-	{ "ubd=cache", "only ubd=sync, ubd=cache:MODE, ubd=engine:NAME and ubd=hotplug:DIRECTORY" },
+	{ "ubd=cache", "only ubd=sync, ubd=cache:MODE, ubd=engine:NAME, ubd=werror:POLICY and ubd=hotplug:DIRECTORY" },
 	{ "ubd=cache=none", "only ubd=sync" },
 	{ "ubd=hotplug", "only ubd=sync" },
 	{ "ubd=hotplug=/a", "only ubd=sync" },
@@ -200,7 +200,8 @@ UBD_CASE(bad_words)
 	for (const Bad &b : bad) {
 		Parsed p;
 		p.parse(b.word);
-		if (p.kind != UBD_OPTION_BAD || !contains(p.why, b.why) || p.state.cache || p.state.engine)
+		if (p.kind != UBD_OPTION_BAD || !contains(p.why, b.why) || p.state.cache || p.state.engine ||
+		    p.state.werror)
 			failed_here(__FILE__, __LINE__, "%s: kind %d, \"%s\", expected \"%s\"", b.word, p.kind, p.why,
 				    b.why);
 	}
@@ -210,7 +211,7 @@ UBD_CASE(words_of_others)
 {
 	for (const char *word : others) {
 		Parsed p;
-		if (p.parse(word) != UBD_OPTION_OTHER || p.state.cache || p.state.engine)
+		if (p.parse(word) != UBD_OPTION_OTHER || p.state.cache || p.state.engine || p.state.werror)
 			failed_here(__FILE__, __LINE__, "\"%s\": kind %d, \"%s\"", word, p.kind, p.why);
 	}
 }
@@ -319,6 +320,39 @@ UBD_CASE(bad_cache_modes)
 		ubd_cache parsed = UBD_CACHE_DIRECTSYNC;
 		CHECK(!ubd_parse_cache(mode, __builtin_strlen(mode), &parsed));
 		CHECK_EQ(parsed, UBD_CACHE_DIRECTSYNC);
+	}
+}
+
+// For all devices that follow; what is wrong changes nothing.
+UBD_CASE(policies_for_want_of_space)
+{
+	static constexpr struct {
+		const char *word;
+		ubd_option_kind kind;
+		ubd_werror then;
+		const char *why;
+	} table[] = {
+		{ "ubd=werror:stop", UBD_OPTION_GLOBAL, UBD_WERROR_STOP, "" },
+		{ "ubd=werror:nonsense", UBD_OPTION_BAD, UBD_WERROR_STOP, "the policies are report and stop" },
+		{ "ubd=werror:ignore", UBD_OPTION_BAD, UBD_WERROR_STOP, "would lose data and tell nobody" },
+		{ "ubd=werror:", UBD_OPTION_BAD, UBD_WERROR_STOP, "the policies are report and stop" },
+		{ "ubd=werror:stop,", UBD_OPTION_BAD, UBD_WERROR_STOP, "the policies are report and stop" },
+		{ "ubd=rerror:stop", UBD_OPTION_BAD, UBD_WERROR_STOP, "ubd=werror:POLICY" },
+		{ "ubd=cache:none", UBD_OPTION_GLOBAL, UBD_WERROR_STOP, "" },
+		{ "ubd=werror:report", UBD_OPTION_GLOBAL, UBD_WERROR_REPORT, "" },
+		{ "ubd=werror:Stop", UBD_OPTION_BAD, UBD_WERROR_REPORT, "the policies are report and stop" },
+		{ "ubd=werror:enospc", UBD_OPTION_GLOBAL, UBD_WERROR_STOP, "" },
+	};
+	Parsed p;
+	CHECK_EQ(p.parse("ubd0=/a"), UBD_OPTION_DEVICE);
+	CHECK_EQ(p.o->werror, UBD_WERROR_REPORT);
+	for (auto &t : table) {
+		CHECK_EQ(p.parse(t.word), t.kind);
+		CHECK(contains(p.why, t.why));
+		CHECK_EQ(p.state.werror, t.then);
+		CHECK_EQ(p.parse("ubd1rs=/b"), UBD_OPTION_DEVICE);
+		CHECK_EQ(p.o->werror, t.then);
+		CHECK(same(name_of(p.o->werror), t.then == UBD_WERROR_STOP ? "stop" : "report"));
 	}
 }
 
@@ -481,6 +515,7 @@ const ubd_test_case ubd_suite_options[] = {
 	UBD_ENTRY(the_last_directory_of_hot_plug),
 	UBD_ENTRY(sync_counts_from_there_on),
 	UBD_ENTRY(cache_modes),
+	UBD_ENTRY(policies_for_want_of_space),
 	UBD_ENTRY(bad_cache_modes),
 	UBD_ENTRY(length_is_not_exceeded),
 	UBD_ENTRY(lengths_of_fields),

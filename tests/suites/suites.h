@@ -38,6 +38,7 @@ struct ubd_test_case {
 	X(pump)              \
 	X(ring_limits)       \
 	X(errors)            \
+	X(werror)            \
 	X(cow_format)        \
 	X(cow_bitmap)        \
 	X(cow_commit)        \

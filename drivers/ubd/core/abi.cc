@@ -95,3 +95,18 @@ void ubd_queue_go_synchronous(ubd_queue *q)
 {
 	queue(q).go_synchronous();
 }
+
+void ubd_queue_try_again(ubd_queue *q)
+{
+	queue(q).try_again();
+}
+
+void ubd_queue_end_stops(ubd_queue *q)
+{
+	queue(q).end_stops();
+}
+
+void ubd_queue_show_state(ubd_queue *q, char *to, size_t bytes)
+{
+	queue(q).show_state(to, bytes);
+}

@@ -32,6 +32,18 @@ public:
 		tail_ = &t;
 	}
 
+	// Before the first that it has to come before. Quick where it is none.
+	template <class Order> void insert(T &t, Order comes_before)
+	{
+		if (!head_ || !comes_before(t, *tail_))
+			return push(t);
+		T **at = &head_;
+		while (!comes_before(t, **at))
+			at = &(*at)->next;
+		t.next = *at;
+		*at = &t;
+	}
+
 	T &pop()
 	{
 		T &t = *head_;

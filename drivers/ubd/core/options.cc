@@ -168,6 +168,10 @@ ubd_option_kind parse(Text t, ubd_option_state &state, ubd_options &o, const Why
 		return ubd_parse_cache(t.at, t.left, &state.cache)
 			       ? UBD_OPTION_GLOBAL
 			       : why.bad("unknown cache mode; the modes are " UBD_CACHE_NAMES);
+	if (t.take("=werror:")) {
+		const char *wrong = ubd_parse_werror(t.at, t.left, &state.werror);
+		return wrong ? why.bad(wrong) : UBD_OPTION_GLOBAL;
+	}
 	if (t.take("=engine:")) {
 		const ubd_engine engine = ubd_parse_engine(t.at, t.left);
 		if (engine == UBD_ENGINE_DEFAULT)
@@ -183,11 +187,12 @@ ubd_option_kind parse(Text t, ubd_option_state &state, ubd_options &o, const Why
 		return UBD_OPTION_GLOBAL;
 	}
 	if (t.peek() == '=')
-		return why.bad("only ubd=sync, ubd=cache:MODE, ubd=engine:NAME and ubd=hotplug:DIRECTORY are known "
-			       "without a device number");
+		return why.bad("only ubd=sync, ubd=cache:MODE, ubd=engine:NAME, ubd=werror:POLICY and "
+			       "ubd=hotplug:DIRECTORY are known without a device number");
 	__builtin_memset(&o, 0, sizeof(o)); // 8 KiB: no temporary on a kernel stack
 	o.cache = state.cache;
 	o.engine = state.engine;
+	o.werror = state.werror;
 	if (!take_index(t, o.index))
 		return why.bad("no device number; give one from 0 to 1023, or a letter from a to z");
 	if (o.index >= UBD_MAX_DEVICES)
@@ -225,6 +230,11 @@ const char *name_of(ubd_cache mode)
 	return names[mode];
 }
 
+const char *name_of(ubd_werror policy)
+{
+	return policy == UBD_WERROR_STOP ? "stop" : "report";
+}
+
 // A record of the kernel's log ends at about 1000 bytes, and the reason stands
 // behind the name.
 void shorten_path(const char *path, char *to)
@@ -249,6 +259,20 @@ bool ubd_parse_cache(const char *text, size_t bytes, ubd_cache *mode)
 		return true;
 	}
 	return false;
+}
+
+const char *ubd_parse_werror(const char *text, size_t bytes, ubd_werror *policy)
+{
+	const ubd::Text t{ text, bytes };
+	if (t.is("ignore"))
+		return "werror ignore would lose data and tell nobody; take report, or stop to wait for space";
+	if (t.is("report"))
+		*policy = UBD_WERROR_REPORT;
+	else if (t.is("stop") || t.is("enospc"))
+		*policy = UBD_WERROR_STOP;
+	else
+		return "unknown policy for werror; the policies are report and stop";
+	return nullptr;
 }
 
 ubd_option_kind ubd_parse_option(const char *word, size_t bytes, ubd_option_state *state, ubd_options *out, char *why,

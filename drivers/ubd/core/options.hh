@@ -5,11 +5,12 @@
  *	ubd<n><flags>=<file>[(,|:)<backing>[(,|:)<serial>]]
  *	ubd=sync
  *
- * and words of our own; the first two are for the devices after them, as ubd=sync
+ * and words of our own; the first three are for the devices after them, as ubd=sync
  * is, the last one counts only from the host's command line:
  *
  *	ubd=cache:<mode>
  *	ubd=engine:<name>
+ *	ubd=werror:<policy>
  *	ubd=hotplug:<directory>
  *
  * n is a number (decimal, 0octal, 0xhex) or one small letter, flags are any of
@@ -25,6 +26,16 @@
  *	directsync	yes		when it is durable	has nothing to do
  *	unsafe		no		when the host has it	is none
  *
+ * Policies for a write that the host has no space for (ENOSPC, EDQUOT), with the
+ * words of QEMU's werror:
+ *
+ *	report	it fails, as every other error does
+ *	stop	the device waits until there is space; QEMU calls that enospc, which
+ *		is taken, too, since its stop is for other errors as well
+ *
+ * QEMU's ignore is refused: what was not written is lost, and nobody is told. There
+ * is no rerror: no read needs space, so there is nothing to choose.
+ *
  * Any context, no lock, no memory.
  */
 #ifndef UBD_CORE_OPTIONS_HH
@@ -36,6 +47,7 @@ namespace ubd
 {
 
 const char *name_of(ubd_cache mode);
+const char *name_of(ubd_werror policy);
 
 constexpr bool is_direct(ubd_cache mode)
 {

@@ -68,6 +68,11 @@ bool loses_durability(HostOp op, int error)
 	}
 }
 
+bool waits_for_space(HostOp op, int error)
+{
+	return (error == errno_nospc || error == errno_dquot) && op != HostOp::sync && op != HostOp::read;
+}
+
 const char *remedy_for(int error)
 {
 	switch (error) {

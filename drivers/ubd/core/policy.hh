@@ -29,6 +29,11 @@ u8 status_of(int error);
 // that was refused for want of space never came as far as that.
 bool loses_durability(HostOp op, int error);
 
+// Nothing is lost by it, and the same operation goes well when somebody has made
+// room on the host: it can be kept until then. Not fdatasync: where space is found
+// late (NFS, btrfs), what it could not place is forgotten, as after any error.
+bool waits_for_space(HostOp op, int error);
+
 // What an administrator can do about it.
 const char *remedy_for(int error);
 

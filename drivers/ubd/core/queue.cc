@@ -26,6 +26,11 @@ constexpr u32 max_immediate_retries = 64;
 // Pauses for an operation that the host has no memory for: some ten seconds.
 constexpr u8 max_memory_pauses = 16;
 
+// While the host has no space: doubled from first to last from trial to trial, and
+// not begun anew if it went on for no longer than the last. The watch is the clock.
+constexpr u32 first_stop_pause_ms = 1000;
+constexpr u32 last_stop_pause_ms = 10000;
+
 // In synchronous mode: waits of 100 ms in which nothing came, since something
 // was done.
 constexpr u32 max_futile_waits = 100;
@@ -33,6 +38,18 @@ constexpr u32 max_futile_waits = 100;
 constexpr u64 sectors(ByteCount n)
 {
 	return n.value >> UBD_SECTOR_SHIFT;
+}
+
+constexpr u64 ms_from_ns(u64 ns)
+{
+	return ns / 1000000;
+}
+
+// The order in which they came to the host.
+bool comes_before(const Chunk &a, const Chunk &b)
+{
+	const u64 ticket = a.header->rq->ticket, other = b.header->rq->ticket;
+	return ticket != other ? ticket < other : a.sector.value < b.sector.value;
 }
 
 } // namespace
@@ -113,6 +130,11 @@ u64 Queue::timer()
 		if (dirty_ms_ >= config_.cow->commit_ms && config_.cow->commit_ms)
 			start_commit();
 	}
+	if (stop_error_) {
+		stop_waited_ms_ += timer_ms_;
+		if (stop_waited_ms_ >= stop_pause_ms_)
+			trial();
+	}
 	timer_ms_ = 0;
 	active_ = false;
 	while (!later_.empty())
@@ -132,8 +154,12 @@ bool Queue::timeout(Request &rq, u64 ms)
 	serve(Reaper::timer);
 	if (rq.done)
 		return false;
-	stats_.timeouts++;
 	auto *h = static_cast<Header *>(rq.header);
+	if (is_excused(h))
+		return true;
+	if (resumed_ns_)
+		ms = min(ms, ms_from_ns(ubd_k_now_ns() - resumed_ns_));
+	stats_.timeouts++;
 	u32 with_host = 0, waiting = 0;
 	for (Chunk *c = h ? h->chunks : nullptr; c; c = c->sibling_next) {
 		if (c->state == ChunkState::waiting) {
@@ -157,6 +183,48 @@ bool Queue::timeout(Request &rq, u64 ms)
 		  h ? "" : ", none has begun (earlier requests are waited for)");
 	serve(Reaper::submitter); // the cancels, and what they make room for
 	return !rq.done;
+}
+
+// The time in which the queue is stopped is not the host's fault.
+bool Queue::is_excused(const Header *h) const
+{
+	if (!stop_error_)
+		return resumed_ns_ && ms_from_ns(ubd_k_now_ns() - resumed_ns_) < UBD_REQUEST_TIMEOUT_MS;
+	for (const Chunk *c = h ? h->chunks : nullptr; c; c = c->sibling_next)
+		if (c->state == ChunkState::engine && (c != trial_ || stop_waited_ms_ >= UBD_REQUEST_TIMEOUT_MS))
+			return false;
+	return true;
+}
+
+// Context: process, no lock held.
+void Queue::try_again()
+{
+	Guard guard(*this);
+	if (!stop_error_)
+		return;
+	stop_pause_ms_ = first_stop_pause_ms;
+	trial();
+	serve(Reaper::submitter);
+}
+
+// Context: process, no lock held.
+void Queue::end_stops()
+{
+	Guard guard(*this);
+	drop_kept();
+	serve(Reaper::submitter);
+}
+
+// Context: process, no lock held.
+void Queue::show_state(char *to, size_t bytes)
+{
+	Guard guard(*this);
+	if (sync_failed_)
+		ubd_k_snprintf(to, bytes, "failed: durability is lost");
+	else if (stop_error_)
+		ubd_k_snprintf(to, bytes, "stopped: %s", errno_words(stop_error_));
+	else
+		ubd_k_snprintf(to, bytes, "running");
 }
 
 // Context: process, no lock held.
@@ -187,6 +255,7 @@ void Queue::go_synchronous()
 {
 	Guard guard(*this);
 	synchronous_ = true;
+	drop_kept();
 	serve(Reaper::submitter);
 }
 
@@ -199,6 +268,8 @@ ubd_stats Queue::stats()
 	s.in_flight_host = with_engine_;
 	s.in_flight_retry = waiting_.count() + later_.count();
 	s.in_flight_flush = sync_waiting_.count() + sync_joined_.count();
+	s.in_flight_space = kept_.count();
+	s.stopped = stop_error_ != 0;
 	s.committing = committing_;
 	s.begun = begun_;
 	if (config_.cow)
@@ -354,7 +425,7 @@ u32 Queue::prepare()
 	u64 before = to_engine_;
 	while (!waiting_.empty() && prepare_waiting())
 		;
-	if (waiting_.empty())
+	if (waiting_.empty() && !stop_error_)
 		while (!fifo_.empty() && prepare_head())
 			;
 	return static_cast<u32>(to_engine_ - before);
@@ -808,6 +879,13 @@ void Queue::complete(Chunk &chunk, s32 result)
 	UBD_TRACE_EVENT(completed, traced(chunk), result);
 	if (result < 0)
 		return complete_error(chunk, -result);
+	complete_done(chunk, result);
+	if (&chunk == trial_) // and was not finished by this
+		go_on();
+}
+
+void Queue::complete_done(Chunk &chunk, s32 result)
+{
 	backoff_ms_ = 0;
 	futile_waits_ = 0;
 	if (&chunk == sync_leader_)
@@ -884,6 +962,8 @@ void Queue::complete_error(Chunk &chunk, int error)
 		stats_.chunks_retried++;
 		return again(chunk, UBD_RETRY_FALLBACK, error, false);
 	}
+	if (config_.stop_when_full && !no_stops_ && waits_for_space(chunk.op, error))
+		return keep(chunk, error);
 	Verdict verdict = judge(chunk.op, error);
 	if (verdict == Verdict::retry_bounded) {
 		futile_waits_ = 0; // the host does answer, and it is not asked for ever
@@ -916,16 +996,89 @@ void Queue::complete_error(Chunk &chunk, int error)
 	case Verdict::retry_bounded: // was decided above
 	case Verdict::fail:
 		futile_waits_ = 0;
-		report(chunk, error);
-		if (loses_durability(chunk.op, error))
-			durability_lost(error);
-		if (&chunk == sync_leader_)
-			return end_sync(chunk, status_of(error));
-		fail(chunk, status_of(error));
-		if (chunk.op == HostOp::allocate)
-			return end_allocate(chunk, false);
-		return finish_chunk(chunk);
+		return refuse(chunk, error);
 	}
+}
+
+// The error is final.
+void Queue::refuse(Chunk &chunk, int error)
+{
+	report(chunk, error);
+	if (loses_durability(chunk.op, error))
+		durability_lost(error);
+	if (&chunk == sync_leader_)
+		return end_sync(chunk, status_of(error));
+	fail(chunk, status_of(error));
+	if (chunk.op == HostOp::allocate)
+		return end_allocate(chunk, false);
+	finish_chunk(chunk);
+}
+
+// The host has no space for it: it is to have another try when there is some.
+void Queue::keep(Chunk &chunk, int error)
+{
+	UBD_TRACE_EVENT(retry, traced(chunk), UBD_RETRY_SPACE, error, true);
+	chunk.state = ChunkState::waiting;
+	chunk.cancelled = false;
+	kept_.insert(chunk, comes_before);
+	futile_waits_ = 0;
+	if (!stop_error_)
+		stop(chunk, error);
+	stop_error_ = error;
+	if (&chunk != trial_)
+		return;
+	trial_ = nullptr;
+	stop_waited_ms_ = 0;
+	stop_pause_ms_ = min(stop_pause_ms_ * 2, last_stop_pause_ms);
+}
+
+void Queue::stop(const Chunk &chunk, int error)
+{
+	char what[80];
+	stopped_ns_ = ubd_k_now_ns();
+	const bool soon = resumed_ns_ && ms_from_ns(stopped_ns_ - resumed_ns_) < last_stop_pause_ms;
+	stop_pause_ms_ = soon ? min(stop_pause_ms_ * 2, last_stop_pause_ms) : first_stop_pause_ms;
+	stop_waited_ms_ = 0;
+	stats_.stops++;
+	ubd_k_log(
+		UBD_LOG_WARN, false,
+		"%s: %s: the host has no space for %llu bytes of %s: %s (%d); the device is stopped, nothing is lost: "
+		"%s; it goes on by itself within %u s, or at once by echo 1 >/sys/block/%s/ubd/resume\n",
+		config_.disk, config_.path, chunk.bytes.value, describe(chunk, what, sizeof(what)), errno_words(error),
+		error, remedy_for(error), last_stop_pause_ms / 1000, config_.disk);
+}
+
+// One of those that are kept is handed over: how it fares decides.
+void Queue::trial()
+{
+	if (trial_)
+		return;
+	stop_waited_ms_ = 0;
+	trial_ = &kept_.pop();
+	retry(*trial_, false);
+}
+
+// There is space, or what was tried failed otherwise: all are tried.
+void Queue::go_on()
+{
+	trial_ = nullptr;
+	stop_error_ = 0;
+	resumed_ns_ = ubd_k_now_ns();
+	ubd_k_log(UBD_LOG_WARN, false, "%s: %s: the device goes on after %llu s\n", config_.disk, config_.path,
+		  ms_from_ns(resumed_ns_ - stopped_ns_) / 1000);
+	while (!kept_.empty())
+		waiting_.push(kept_.pop());
+}
+
+// Who waits for space is told that there is none; nobody waits for it any more.
+void Queue::drop_kept()
+{
+	const int error = stop_error_;
+	no_stops_ = true;
+	trial_ = nullptr;
+	stop_error_ = 0;
+	while (!kept_.empty())
+		refuse(kept_.pop(), error);
 }
 
 // The next best way to make zeros: punch, zero range, write.
@@ -960,6 +1113,8 @@ void Queue::retry(Chunk &chunk, bool later)
 void Queue::finish_chunk(Chunk &chunk)
 {
 	Header &h = *chunk.header;
+	if (&chunk == trial_)
+		go_on();
 	bool last = h.all_prepared && h.chunks == &chunk && !chunk.sibling_next;
 	if (&chunk == &commit_chunk_) {
 		committing_ = false;
@@ -1002,16 +1157,22 @@ void Queue::fail(Chunk &chunk, u8 status)
 
 void Queue::report(const Chunk &chunk, int error)
 {
+	char what[80];
+	ubd_k_log(UBD_LOG_ERROR, true, "%s: %s: %s failed: %s (%d); %s\n", config_.disk, path_of(chunk),
+		  describe(chunk, what, sizeof(what)), errno_words(error), error, remedy_for(error));
+}
+
+// The request that a chunk is of.
+const char *Queue::describe(const Chunk &chunk, char *to, size_t bytes) const
+{
 	const Request &rq = *chunk.header->rq;
-	if (rq.op == UBD_OP_FLUSH) {
-		ubd_k_log(UBD_LOG_ERROR, true, "%s: %s: %s failed: %s (%d); %s\n", config_.disk, config_.path,
-			  &rq == &commit_request_ ? "commit of the COW bitmap" : "flush", errno_words(error), error,
-			  remedy_for(error));
-		return;
-	}
-	ubd_k_log(UBD_LOG_ERROR, true, "%s: %s: %s of %llu sectors at sector %llu failed: %s (%d); %s\n", config_.disk,
-		  path_of(chunk), operation_name(rq.op), sectors(ByteCount(rq.bytes)), rq.sector, errno_words(error),
-		  error, remedy_for(error));
+	if (&rq == &commit_request_)
+		return "commit of the COW bitmap";
+	if (rq.op == UBD_OP_FLUSH)
+		return operation_name(rq.op);
+	ubd_k_snprintf(to, bytes, "%s of %llu sectors at sector %llu", operation_name(rq.op),
+		       sectors(ByteCount(rq.bytes)), rq.sector);
+	return to;
 }
 
 const char *Queue::path_of(const Chunk &chunk) const
@@ -1033,6 +1194,7 @@ void Queue::durability_lost(int error)
 		  "device fails, since what was lost cannot be known: copy what you need, check the host's disk, and "
 		  "restart the guest\n",
 		  config_.disk, config_.path, errno_words(error), error);
+	drop_kept();
 }
 
 // Now and then, while there is I/O: says it once.

@@ -18,6 +18,14 @@
  * was served before and go first. A flush that shares the fdatasync after the
  * running one reaches the host with that: later is never too early for it.
  *
+ * Stop: with stop_when_full, what the host has no space for is kept (kept_), in
+ * ticket order, and nothing is served that has not begun; parts that are with the
+ * host, and their continuations, go on. What is kept holds its header and chunks, the
+ * reserve, too: nobody needs that meanwhile, as nobody is served. One part is tried
+ * after each pause; when the host answers it otherwise, all goes on.
+ *
+ *	running -> stopped <-> trial -> running
+ *
  * Requests are ended outside the lock, by one owner at a time (ending_): who
  * completes something while another ends requests leaves it to that one. So
  * completion code that sends the next request from within cannot recurse.
@@ -49,6 +57,7 @@ struct QueueConfig {
 	u32 block = 1;
 	Cow *cow = nullptr; // of a COW device
 	u32 poll_ns = 0; // completions are looked for that long at most before the CPU idles
+	bool stop_when_full = false; // what the host has no space for is kept, not failed
 };
 
 class Queue {
@@ -81,6 +90,13 @@ public:
 	// The block layer finds that this request takes long: `ms` since it came.
 	// True if it is still not ended: wait on. Process context.
 	bool timeout(Request &rq, u64 ms);
+	// Somebody has made space: a trial, now. Does nothing unless it is stopped.
+	void try_again();
+	// The device, or the guest, goes: what waits for space fails, now and from
+	// now on.
+	void end_stops();
+	// In words, at most so many bytes: running, stopped and why, or failed.
+	void show_state(char *to, size_t bytes);
 	// The device goes: no more commits begin. True when none is with the host.
 	bool drained();
 	// It stays after all: commits begin again. Process context.
@@ -126,6 +142,7 @@ private:
 	bool submit();
 	u32 reap(Reaper reaper);
 	void complete(Chunk &chunk, s32 result);
+	void complete_done(Chunk &chunk, s32 result);
 	void complete_ok(Chunk &chunk, ByteCount done);
 	void read_past_end(Chunk &chunk);
 	void complete_error(Chunk &chunk, int error);
@@ -133,6 +150,14 @@ private:
 	bool use_buffered(Chunk &chunk);
 	void again(Chunk &chunk, ubd_retry why, int error, bool later);
 	void retry(Chunk &chunk, bool later);
+	bool is_excused(const Header *h) const;
+	const char *describe(const Chunk &chunk, char *to, size_t bytes) const;
+	void refuse(Chunk &chunk, int error);
+	void keep(Chunk &chunk, int error);
+	void stop(const Chunk &chunk, int error);
+	void trial();
+	void go_on();
+	void drop_kept();
 	void finish_chunk(Chunk &chunk);
 	void finish(Header &h);
 	void end_head(Request &rq, u8 status);
@@ -159,6 +184,13 @@ private:
 	Fifo<Request> done_; // to be ended
 	Fifo<Chunk> waiting_; // to be prepared again as soon as there is space
 	Fifo<Chunk> later_; // the same, after a pause
+	Fifo<Chunk> kept_; // the host has no space for them; by tickets
+	Chunk *trial_ = nullptr; // one of them that is tried
+	int stop_error_ = 0; // why it is stopped; 0: it is not
+	u32 stop_pause_ms_ = 0; // from one trial to the next
+	u32 stop_waited_ms_ = 0; // since the last one
+	u64 stopped_ns_ = 0; // since when
+	u64 resumed_ns_ = 0; // when it went on; 0: it never stopped
 	Chunk *sync_leader_ = nullptr; // the one whose fdatasync runs, or is to
 	Fifo<Chunk> sync_joined_; // share the leader's
 	Fifo<Chunk> sync_waiting_; // came after it was prepared
@@ -167,6 +199,7 @@ private:
 	u32 dirty_ms_ = 0; // how long there have been bits that are not committed
 	bool committing_ = false; // by the queue's own request
 	bool leaving_ = false; // no commit is begun any more
+	bool no_stops_ = false; // no matter what was configured
 	bool commit_failed_ = false; // that one did; not to be tried again at once
 	u64 next_ticket_ = 0; // for the next request
 	u64 served_ = 0; // ticket of the request that is at the head

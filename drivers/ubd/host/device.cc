@@ -82,7 +82,7 @@ private:
 } // namespace
 
 Device::Device(const ubd_options &o, const ubd_open_settings &s, const char *disk, ubd_kqueue *k)
-	: k_(k), disk_(disk), index_(o.index), want_read_only_(o.read_only),
+	: k_(k), disk_(disk), index_(o.index), want_read_only_(o.read_only), werror_(o.werror),
 	  cache_(s.snapshot && !o.read_only ? UBD_CACHE_WRITEBACK : o.cache), shared_(o.shared),
 	  no_discard_(o.no_discard), plain_(o.plain), settings_(s), snapshot_(s.snapshot && !o.read_only),
 	  asked_(o.engine != UBD_ENGINE_DEFAULT ? o.engine : s.engine)
@@ -368,6 +368,7 @@ void Device::make_queue()
 	c.sync_writes = is_sync(cache_);
 	c.no_flush = cache_ == UBD_CACHE_UNSAFE;
 	c.block = direct_block_;
+	c.stop_when_full = werror_ == UBD_WERROR_STOP;
 	// Where there is one CPU, the host cannot go on while we look.
 	c.poll_ns = host_cpus() > 1 ? settings_.poll_us * 1000 : 0;
 	c.cow = is_cow_ ? &cow_file_.cow() : nullptr;
@@ -398,6 +399,7 @@ void Device::info(ubd_device_info &out) const
 	out.serial = serial_;
 	out.mode = snapshot_ ? "snapshot" : name_of(cache_);
 	out.engine = engine_->name();
+	out.werror = name_of(werror_);
 	out.guest_bytes = sizeof(*this);
 }
 

@@ -88,6 +88,7 @@ private:
 	const char *const disk_;
 	const u32 index_;
 	const bool want_read_only_;
+	const ubd_werror werror_;
 	ubd_cache cache_; // as asked for; without O_DIRECT, where the host has none
 	const bool shared_;
 	const bool no_discard_;

@@ -347,9 +347,10 @@ static void log_disk(const struct ubd_disk *d)
 	char size[16];
 
 	string_get_size(d->info.bytes >> UBD_SECTOR_SHIFT, UBD_SECTOR_SIZE, STRING_UNITS_2, size, sizeof(size));
-	pr_info("%s: %s%s%.200s: %llu bytes (%s), %s, %s%s, %u-byte blocks\n", d->name, d->info.path,
+	pr_info("%s: %s%s%.200s: %llu bytes (%s), %s, %s%s%s, %u-byte blocks\n", d->name, d->info.path,
 		d->info.backing[0] ? " over " : "", d->info.backing, d->info.bytes, size, d->info.mode, d->info.engine,
-		d->info.read_only ? ", read-only" : "", d->info.logical_block);
+		d->options.werror == UBD_WERROR_STOP ? ", werror=stop" : "", d->info.read_only ? ", read-only" : "",
+		d->info.logical_block);
 }
 
 /* Undoes all that was done, in any state of it. */
@@ -470,6 +471,8 @@ void ubd_disk_remove(struct ubd_disk *d)
 {
 	lockdep_assert_held(&ubd_devices_lock);
 	ubd_debugfs_remove(d);
+	/* Who waits for space holds up the rest. */
+	ubd_queue_end_stops(d->kq.queue);
 	del_gendisk(d->kq.disk);
 	/* A commit uses the device's memory: it ends before that goes. */
 	while (!ubd_queue_drained(d->kq.queue))

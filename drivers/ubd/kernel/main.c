@@ -99,6 +99,11 @@ static char *cache;
 module_param(cache, charp, 0444);
 MODULE_PARM_DESC(cache, "use of the host's page cache: " UBD_CACHE_NAMES " (default writeback)");
 
+static char *werror;
+module_param(werror, charp, 0444);
+MODULE_PARM_DESC(werror, "a write that the host has no space for: report (it fails) or stop (the device waits for "
+			 "space) (default report)");
+
 static uint commit_ms = 5000;
 module_param(commit_ms, uint, 0444);
 MODULE_PARM_DESC(commit_ms, "milliseconds after which a COW file learns what was written without a flush; 0: never "
@@ -327,6 +332,8 @@ static void release_major(void)
 
 static int check_parameters(void)
 {
+	const char *wrong = werror ? ubd_parse_werror(werror, strlen(werror), &settings.werror) : NULL;
+
 	if (queue_depth < 1 || queue_depth > UBD_MAX_QUEUE_DEPTH) {
 		pr_err("queue_depth=%u is out of range; it goes from 1 to 1024\n", queue_depth);
 		return -EINVAL;
@@ -345,6 +352,10 @@ static int check_parameters(void)
 	}
 	if (cache && !ubd_parse_cache(cache, strlen(cache), &settings.cache)) {
 		pr_err("cache=%.40s is none of " UBD_CACHE_NAMES "\n", cache);
+		return -EINVAL;
+	}
+	if (wrong) {
+		pr_err("werror=%.40s: %s\n", werror, wrong);
 		return -EINVAL;
 	}
 	settings.open.engine = ubd_parse_engine(engine, strlen(engine));
@@ -368,6 +379,7 @@ static int add_devices(void)
 	if (!s)
 		return -ENOMEM;
 	s->state.cache = settings.cache;
+	s->state.werror = settings.werror;
 	mutex_lock(&ubd_devices_lock);
 	take_cmdline(s, cmdline && !settings.open.beside);
 	take_device_words(s);
@@ -384,6 +396,7 @@ struct ubd_disk *ubd_test_disk_add(const char *spec)
 	if (!s)
 		return ERR_PTR(-ENOMEM);
 	s->state.cache = settings.cache;
+	s->state.werror = settings.werror;
 	mutex_lock(&ubd_devices_lock);
 	if (ubd_parse_option(spec, strlen(spec), &s->state, &s->options, s->why, sizeof(s->why)) == UBD_OPTION_DEVICE)
 		d = ubd_disk_add(&s->options, &settings);

@@ -3,7 +3,7 @@
  * What a disk counted and what it is: in sysfs, one value for each file of
  * /sys/block/<disk>/ubd/, and as the lines of debugfs. Both come from the one
  * list below, so they cannot differ. Documentation/man/ubd.4 says what each is.
- * And one that is written to: `resize`.
+ * And two that are written to: `resize` and `resume`.
  *
  * Context: process, may sleep.
  */
@@ -64,6 +64,9 @@ struct figures {
 	X(in_flight_host, stats.in_flight_host)                       \
 	X(in_flight_retry, stats.in_flight_retry)                     \
 	X(in_flight_flush, stats.in_flight_flush)                     \
+	X(in_flight_space, stats.in_flight_space)                     \
+	X(stops, stats.stops)                                         \
+	X(stopped, stats.stopped)                                     \
 	X(committing, stats.committing)                               \
 	X(max_begun, stats.max_begun)                                 \
 	X(begun, stats.begun)                                         \
@@ -128,6 +131,7 @@ UBD_FIGURES(FIGURE)
 	static struct device_attribute word_##name = __ATTR(name, mode, name##_show, NULL)
 WORD(mode, 0444);
 WORD(engine, 0444);
+WORD(werror, 0444);
 /* The host's names are for the guest's root alone. */
 WORD(path, 0400);
 WORD(backing, 0400);
@@ -156,13 +160,39 @@ static ssize_t resize_store(struct device *dev, struct device_attribute *attr, c
 }
 static DEVICE_ATTR_WO(resize);
 
+static ssize_t state_show(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	char state[80];
+
+	ubd_queue_show_state(disk_of(dev)->kq.queue, state, sizeof(state));
+	return sysfs_emit(buf, "%s\n", state);
+}
+static DEVICE_ATTR_RO(state);
+
+/* 1: somebody has made space on the host. */
+static ssize_t resume_store(struct device *dev, struct device_attribute *attr, const char *buf, size_t bytes)
+{
+	struct ubd_disk *d = disk_of(dev);
+
+	if (!sysfs_streq(buf, "1")) {
+		pr_err("%s: resume takes nothing but 1\n", d->name);
+		return -EINVAL;
+	}
+	ubd_queue_try_again(d->kq.queue);
+	return bytes;
+}
+static DEVICE_ATTR_WO(resume);
+
 #define FIGURE(name, member) &figure_##name.attr.attr,
 static struct attribute *attrs[] = {
 	UBD_FIGURES(FIGURE) & word_mode.attr,
 	&word_engine.attr,
+	&word_werror.attr,
 	&word_path.attr,
 	&word_backing.attr,
 	&dev_attr_resize.attr,
+	&dev_attr_state.attr,
+	&dev_attr_resume.attr,
 	NULL,
 };
 #undef FIGURE

@@ -56,6 +56,7 @@ struct ubd_settings {
 	const char *prefix;
 	int major;
 	enum ubd_cache cache; /* where the command line says nothing else */
+	enum ubd_werror werror; /* the same */
 	struct ubd_open_settings open;
 };
 
