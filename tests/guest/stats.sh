@@ -15,7 +15,7 @@ same_as_debugfs() {
 		same "$1/$name" "$(<$dir/$name)" "$value"
 	done <$stats_dir/$1/stats
 	same "files of $1" "$(cd $dir && echo *)" \
-		"$({ echo backing engine mode path resize; cut -d " " -f 1 $stats_dir/$1/stats; } | tr " " "\n" | sort | xargs)"
+		"$({ echo backing engine mode path resize resume state werror; cut -d " " -f 1 $stats_dir/$1/stats; } | tr " " "\n" | sort | xargs)"
 }
 '
 
@@ -54,11 +54,11 @@ test_sysfs() {
 			setpriv --reuid 65534 --regid 65534 --clear-groups "\$@" 2>&1
 		}
 		same "nobody's requests" "\$(nobody cat \$dir/read_requests)" "\$(cat \$dir/read_requests)"
-		same 'what nobody can read' "\$(nobody find \$dir ! -readable -printf '%f\n' | sort | xargs)" 'backing path resize'
-		same 'what anybody can write' "\$(find \$dir -type f -perm /222 -printf '%f %m\n')" 'resize 200'
+		same 'what nobody can read' "\$(nobody find \$dir ! -readable -printf '%f\n' | sort | xargs)" 'backing path resize resume'
+		same 'what can be written' "\$(find \$dir -type f -perm /222 -printf '%f %m\n' | sort | xargs)" 'resize 200 resume 200'
 		# Each is in the manual page.
 		# What is explained, and the words at the end.
-		manual=\$(awk '/^.SH/ { in_it = /STATISTICS/ } in_it && (titled || /^.IR? (mode|engine|path|backing|resize)/) { print } { titled = /^.TP/ }' \
+		manual=\$(awk '/^.SH/ { in_it = /STATISTICS/ } in_it && (titled || /^.IR? (mode|engine|path|backing|resize|werror|state|resume)/) { print } { titled = /^.TP/ }' \
 			$top/Documentation/man/ubd.4)
 		for each in \$(ls \$dir); do
 			case \$each in
