@@ -310,6 +310,15 @@ ubd_stats World::stats()
 	return s;
 }
 
+std::string World::state()
+{
+	char text[80];
+	nesting_ = false;
+	ubd_queue_show_state(queue(), text, sizeof(text));
+	nesting_ = true;
+	return text;
+}
+
 void World::check_idle()
 {
 	const ubd_stats s = stats();
@@ -334,6 +343,16 @@ void World::check_idle()
 		fail("chunks are in flight, but the timer is not armed");
 	if (chunks.live() > s.in_flight || chunks.live() + 1 < s.in_flight)
 		fail("%llu in flight, but %zu chunks are in use", s.in_flight, chunks.live());
+	if (s.in_flight_space && !s.stopped)
+		fail("%llu parts wait for space, but the queue is not stopped", s.in_flight_space);
+	if (s.in_flight_space > watch_.kept() || (s.stopped && !s.in_flight_space && !s.in_flight))
+		fail("stopped: %llu parts wait for space, which the host had not for %zu", s.in_flight_space,
+		     watch_.kept());
+	if (const char *wanted = s.stopped                  ? "stopped: "
+				 : watch_.durability_lost() ? "failed: "
+							    : "running";
+	    strncmp(state().c_str(), wanted, strlen(wanted)))
+		fail("the state is \"%s\", not \"%s\"", state().c_str(), wanted);
 	if (faults_.late() && fault_timer_at_ == never)
 		fail("%u completions are late, and nothing will bring them", faults_.late());
 	// What the documentation says a device takes at most.
@@ -355,7 +374,7 @@ void World::check_progress(const ubd_stats &s)
 	if (s.queued && !s.in_flight && !refused)
 		fail("%llu requests wait, and nothing is in flight", s.queued);
 	const bool full = s.in_flight == profile_.capacity || !ring_.space();
-	if (s.queued && served_with_memory_ && !full)
+	if (s.queued && served_with_memory_ && !full && !s.stopped)
 		fail("there is memory, but %llu requests wait with %llu of %u in flight", s.queued, s.in_flight,
 		     profile_.capacity);
 	if (synchronous_ && !gave_up_ && (s.queued || s.in_flight))

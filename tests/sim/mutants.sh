@@ -197,6 +197,23 @@ mutant unsafe-fua $q 's/((rq.flags & UBD_RQ_FUA) && !config_.no_flush)/(rq.flags
 	'in unsafe mode FUA asks the host'
 mutant direct-goes-on $q 's/^\t\tdone = whole;/\t\t;/' 'by O_DIRECT a transfer goes on within a block'
 mutant direct-end $q 's/^\tif (!whole.value) {/\tif (!done.value) {/' 'by O_DIRECT a part of a block is not the end of the file'
+mutant stop-reports $q 's/config_.stop_when_full && !no_stops_ && waits_for_space/false \&\& waits_for_space/' \
+	'what there is no space for fails though it should wait'
+mutant stop-sync policy.cc 's/ && op != HostOp::sync && op != HostOp::read;/;/' \
+	'an fdatasync that found no space is tried again'
+mutant stop-serves $q 's/waiting_.empty() && !stop_error_)/waiting_.empty())/' \
+	'what is new is served while the queue is stopped'
+mutant stop-for-ever $q '/^void Queue::go_on/,/^}/s/while (!kept_.empty())/while (false)/' \
+	'what was kept is forgotten when it goes on'
+mutant stop-no-trial $q 's/stop_waited_ms_ >= stop_pause_ms_/false/' 'nothing is tried again by itself'
+mutant stop-trial-stays $q '/^void Queue::keep/,/^}/s/trial_ = nullptr;/;/' 'after a trial that failed there is none'
+mutant stop-failed-trial $q '/^void Queue::finish_chunk/,/^}/s/if (&chunk == trial_)/if (false)/' \
+	'a trial that fails otherwise does not end the stop'
+mutant stop-at-reboot $q '/^void Queue::go_synchronous/,/^}/s/drop_kept();/;/' 'at reboot it stays stopped'
+mutant stop-when-lost $q '/^void Queue::durability_lost/,/^}/s/drop_kept();/;/' \
+	'it stays stopped though durability is lost'
+mutant stop-dropped $q '/^void Queue::drop_kept/,/^}/s/refuse(kept_.pop(), error);/finish_chunk(kept_.pop());/' \
+	'who waited in vain is told that all went well'
 mutant synchronous $q 's/if (synchronous_ && !again)/if (false)/' 'at reboot nobody waits for completions'
 
 echo "mutants: $found found, $missed not found"

@@ -21,6 +21,7 @@ Profile::Profile(Random &r)
 	// By numbers of its own: what a seed made before there were modes it makes still.
 	Random aside(r);
 	draw_mode(aside);
+	draw_full(aside);
 }
 
 void Profile::draw_mode(Random &r)
@@ -29,6 +30,18 @@ void Profile::draw_mode(Random &r)
 	direct = r.percent(20);
 	if (direct && file_sectors < sectors)
 		file_tail = r.below(sector_bytes);
+}
+
+void Profile::draw_full(Random &r)
+{
+	stop_when_full = r.percent(40);
+	told_of_space = stop_when_full && r.percent(50);
+	if (!r.percent(stop_when_full ? 60 : 10))
+		return;
+	full_from = r.below(20 * ms);
+	full_until = full_from + r.spread(60 * second);
+	full_percent = static_cast<u32>(r.percent(50) ? 100 : r.range(1, 99));
+	full_error = r.percent(70) ? errno_nospc : errno_dquot;
 }
 
 void Profile::draw_device(Random &r)

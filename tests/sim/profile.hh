@@ -45,6 +45,8 @@ struct Profile {
 	bool sync_writes = false;
 	bool no_flush = false;
 	bool direct = false; // O_DIRECT, by sectors
+	bool stop_when_full = false;
+	bool told_of_space = false; // by somebody, now and then
 
 	// the ring
 	u32 capacity = 1;
@@ -66,6 +68,9 @@ struct Profile {
 	bool no_cancel = false;
 	Persistent persistent;
 	bool faults = false; // a FaultEngine between
+	Time full_from = never, full_until = never; // the host has no space
+	u32 full_percent = 0; // of what needs some then
+	int full_error = 0;
 
 	// interrupts, polling and timer
 	u32 poll_ns = 0;
@@ -98,6 +103,7 @@ private:
 	void draw_guest(Random &r);
 	void draw_workload(Random &r);
 	void draw_mode(Random &r);
+	void draw_full(Random &r);
 };
 
 } // namespace ubd::sim

@@ -12,6 +12,11 @@ namespace
 
 constexpr u32 cancel_slots = 1;
 
+bool needs_space(HostOp op)
+{
+	return op != HostOp::read && op != HostOp::sync;
+}
+
 bool transient(int error)
 {
 	return error == errno_intr || error == errno_again || error == errno_canceled;
@@ -295,6 +300,9 @@ int Ring::trouble(const Chunk &chunk)
 		return random_.percent(50) ? errno_opnotsupp : errno_nosys;
 	if (p.op == chunk.op && world_.now() >= p.from && world_.now() < p.until)
 		return p.error;
+	const bool full = world_.now() >= profile_.full_from && world_.now() < profile_.full_until;
+	if (full && needs_space(chunk.op) && random_.percent(profile_.full_percent))
+		return profile_.full_error;
 	if (random_.permille(profile_.transient_permille))
 		return passing[random_.below(3)];
 	if (random_.permille(profile_.fatal_permille))

@@ -50,6 +50,9 @@ void Watch::prepare(Chunk &chunk)
 	const bool fresh = note_fresh(chunk, tag);
 	if (fresh)
 		check_order(tag);
+	if (fresh && !kept_.empty())
+		fail("request %llu is served while the queue is stopped", tag.arrival);
+	std::erase_if(kept_, [&](const Held &h) { return h.chunk == &chunk; });
 	check_reserve(chunk, tag, fresh);
 	check_sync(chunk, tag);
 	TRACE("  prepare #%llu %s file %u offset %llu bytes %llu iovs %u%s%s", tag.arrival, name_of(chunk.op),
@@ -205,8 +208,25 @@ void Watch::note(const Held &h, s32 result)
 		proven_ = h.prepared;
 }
 
+bool Watch::keeps(const Held &h, int error) const
+{
+	return stops_ && (error == errno_nospc || error == errno_dquot) && h.op != HostOp::sync && h.op != HostOp::read;
+}
+
+void Watch::end_stops()
+{
+	stops_ = false;
+	for (const Held &h : kept_)
+		h.tag->statuses |= 1u << UBD_STATUS_NOSPC;
+	kept_.clear();
+}
+
 void Watch::note_error(const Held &h, int error)
 {
+	if (keeps(h, error)) {
+		kept_.push_back(h);
+		return;
+	}
 	if (error == errno_intr || error == errno_again || error == errno_canceled)
 		return;
 	world_.progressed();
@@ -234,6 +254,8 @@ void Watch::note_error(const Held &h, int error)
 		if (h.op == HostOp::write_sync && error == e)
 			loses = false;
 	lost_ = lost_ || loses;
+	if (lost_)
+		end_stops();
 }
 
 } // namespace ubd::sim

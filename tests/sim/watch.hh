@@ -16,8 +16,9 @@ namespace ubd::sim
 
 class Watch final : public Engine {
 public:
-	Watch(World &w, Engine &inner, const Disk &disk, bool direct, bool no_flush)
-		: world_(w), inner_(inner), disk_(disk), direct_(direct), no_flush_(no_flush)
+	Watch(World &w, Engine &inner, const Disk &disk, const Profile &p)
+		: world_(w), inner_(inner), disk_(disk), direct_(p.direct), no_flush_(p.no_flush),
+		  stops_(p.stop_when_full)
 	{
 	}
 	Watch(const Watch &) = delete;
@@ -32,6 +33,10 @@ public:
 	u64 proven() const { return proven_; }
 	// Bits of the ubd_status that failed fdatasync calls mean to all who shared.
 	u32 sync_statuses() const { return sync_statuses_; }
+	// What waits for space fails from now on.
+	void end_stops();
+	// Parts that the host had no space for, and that have not been tried since.
+	size_t kept() const { return kept_.size(); }
 	bool punch_is_known_to_fail() const { return no_punch_; }
 	// The request is about to be ended.
 	void ends(const Tag &tag);
@@ -71,13 +76,16 @@ private:
 	void check_sync(const Chunk &chunk, const Tag &tag) const;
 	void note(const Held &h, s32 result);
 	void note_error(const Held &h, int error);
+	bool keeps(const Held &h, int error) const;
 
 	World &world_;
 	Engine &inner_;
 	const Disk &disk_;
 	const bool direct_;
 	const bool no_flush_; // the host is asked for no fdatasync
+	bool stops_; // what the host has no space for is kept
 	std::vector<Held> held_;
+	std::vector<Held> kept_;
 	u64 newest_ = 0; // arrival of the last request of which a fresh part came
 	const Tag *header_reserve_ = nullptr; // who has it
 	u64 proven_ = 0;

@@ -30,6 +30,7 @@ QueueConfig queue_config(const Profile &p)
 	c.poll_ns = p.poll_ns;
 	c.no_flush = p.no_flush;
 	c.block = p.direct ? sector_bytes : 1;
+	c.stop_when_full = p.stop_when_full;
 	return c;
 }
 
@@ -70,8 +71,7 @@ private:
 World::World(u64 seed)
 	: headers("header", ubd_header_bytes()), chunks("chunk", ubd_chunk_bytes()), random_(seed), profile_(random_),
 	  disk_(profile_, random_), ring_(*this, profile_, disk_, random_), late_timer_(*this),
-	  faults_(ring_, late_timer_),
-	  watch_(*this, engine_of(profile_, ring_, faults_), disk_, profile_.direct, profile_.no_flush),
+	  faults_(ring_, late_timer_), watch_(*this, engine_of(profile_, ring_, faults_), disk_, profile_),
 	  queue_(&kernel_side, watch_, disk_, queue_config(profile_)), tags_(profile_.tags), users_(profile_.sectors)
 {
 	world = this;
@@ -83,11 +83,11 @@ World::World(u64 seed)
 		tags_[i].index = i;
 	change_memory();
 	TRACE("device of %llu sectors%s%s%s%s, ring %u, capacity %u%s, %u tags, %u requests, pools "
-	      "keep %u%s",
+	      "keep %u%s%s",
 	      profile_.sectors, profile_.cow ? ", cow" : "", profile_.sync_writes ? ", sync" : "",
 	      profile_.no_flush ? ", unsafe" : "", profile_.direct ? ", direct" : "", profile_.ring, profile_.capacity,
 	      profile_.deferred ? ", deferred" : "", profile_.tags, profile_.requests, profile_.pool_minimum,
-	      profile_.faults ? ", faults" : "");
+	      profile_.faults ? ", faults" : "", profile_.stop_when_full ? ", stops" : "");
 }
 
 void World::run()
@@ -411,16 +411,28 @@ void World::odd()
 	if (profile_.ending == Ending::removal && sent_ >= profile_.end_after && left_) {
 		TRACE("removal: %u requests are not sent", left_);
 		left_ = 0;
-		return;
+		watch_.end_stops();
+		Entered entered(*this, true);
+		return ubd_queue_end_stops(queue());
 	}
 	if (profile_.ending == Ending::synchronous && sent_ >= profile_.end_after && !synchronous_)
 		return go_synchronous();
 	if (profile_.faults && !synchronous_ && random_.percent(40))
 		return random_fault();
+	if (profile_.told_of_space && random_.percent(10))
+		return resume();
 	if (random_.percent(20))
 		interrupt(false);
 	else if (random_.percent(20))
 		commit();
+}
+
+// Somebody says that there is space; it may be so.
+void World::resume()
+{
+	TRACE("resume");
+	Entered entered(*this, false); // it serves if it was stopped
+	ubd_queue_try_again(queue());
 }
 
 // The host may go on being slow, but does go on.
@@ -430,6 +442,7 @@ void World::go_synchronous()
 		set_fault(random_.percent(50) ? "off" : "any delay=150 chance=30");
 	TRACE("from now on synchronous");
 	synchronous_ = true;
+	watch_.end_stops();
 	Entered entered(*this, true);
 	ubd_queue_go_synchronous(queue());
 }

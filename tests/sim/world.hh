@@ -9,7 +9,9 @@
  *   wake-up    what can be reaped was announced, without the timer's help
  *   progress   something is in flight if anything is queued, memory or not (or
  *              the ring is full of what the host refuses, and the timer soon)
- *   depth      after a call with memory, the ring is full if anything is queued
+ *   depth      after a call with memory, the ring is full if anything is queued,
+ *              unless the host has no space and the queue is stopped for it
+ *   stop       it is stopped if something waits for space, and only then
  *   timer      it is armed while anything is in flight, for a second at most
  *   late       what a fault on demand makes late, its timer will bring
  *   reboot     nothing is left in flight
@@ -17,6 +19,7 @@
 #ifndef UBD_SIM_WORLD_HH
 #define UBD_SIM_WORLD_HH
 
+#include <string>
 #include <vector>
 
 #include "watch.hh"
@@ -124,6 +127,7 @@ private:
 	void timer();
 	void timeout();
 	void odd();
+	void resume();
 	void fault_timer();
 	void set_fault(const char *text);
 	void random_fault();
@@ -145,6 +149,7 @@ private:
 	void check_progress(const ubd_stats &s);
 	void check_end();
 	ubd_stats stats();
+	std::string state();
 	ubd_queue *queue() { return reinterpret_cast<ubd_queue *>(&queue_); }
 
 	Random random_;
