@@ -216,6 +216,7 @@ struct ubd_device_info {
 	const char *mode; /* cache mode's name */
 	const char *engine; /* engine's name */
 	const char *werror; /* policy's name */
+	bool stops; /* it is stop */
 	ubd_u64 guest_bytes; /* of the guest's memory that the device lies in */
 };
 

@@ -28,6 +28,7 @@
 #include <linux/filter.h>
 #include <linux/fs.h>
 #include <linux/hdreg.h>
+#include <linux/magic.h>
 #include <linux/netlink.h>
 #include <linux/reboot.h>
 #include <linux/seccomp.h>
@@ -39,6 +40,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -824,6 +826,71 @@ int forbid(char **words)
 	die(words[1]);
 }
 
+// Answers each fstatfs of the process that has the filter.
+[[noreturn]] void answer_nfs(int listener)
+{
+	for (;;) {
+		seccomp_notif asked{};
+		if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &asked)) {
+			if (errno != EINTR)
+				exit(0); // nobody is left
+			continue;
+		}
+		struct statfs fs {};
+		fs.f_type = NFS_SUPER_MAGIC;
+		const iovec from{ &fs, sizeof(fs) }, to{ reinterpret_cast<void *>(asked.data.args[1]), sizeof(fs) };
+		seccomp_notif_resp answer{ asked.id, 0, 0, 0 };
+		if (process_vm_writev(static_cast<pid_t>(asked.pid), &from, 1, &to, 1, 0) != sizeof(fs))
+			answer.error = -EFAULT;
+		(void)ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer);
+	}
+}
+
+/*
+ * nfs COMMAND...
+ * Runs it where fstatfs says of each file that it lies on NFS. Needs root, as a child
+ * takes a descriptor of its parent's.
+ */
+int pretend_nfs(char **words)
+{
+	int told[2];
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, told))
+		die("socketpair");
+	const pid_t parent = getpid();
+	const pid_t child = fork();
+	if (child < 0)
+		die("fork");
+	if (!child) {
+		int theirs;
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (read(told[0], &theirs, sizeof(theirs)) != sizeof(theirs))
+			exit(1);
+		const int pidfd = static_cast<int>(syscall(SYS_pidfd_open, parent, 0));
+		const int listener = static_cast<int>(syscall(SYS_pidfd_getfd, pidfd, theirs, 0));
+		if (listener < 0 || write(told[0], &theirs, sizeof(theirs)) != sizeof(theirs))
+			die("pidfd_getfd");
+		answer_nfs(listener);
+	}
+	std::vector<sock_filter> code = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fstatfs, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	sock_fprog program{ static_cast<unsigned short>(code.size()), code.data() };
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		die("prctl");
+	const int listener = static_cast<int>(
+		syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program));
+	if (listener < 0 || write(told[1], &listener, sizeof(listener)) != sizeof(listener))
+		die("seccomp");
+	int taken; // it is closed by exec
+	if (read(told[1], &taken, sizeof(taken)) != sizeof(taken))
+		die("a child that answers");
+	execvp(words[0], words);
+	die(words[0]);
+}
+
 /*
  * vectors DEVICE ROUNDS
  * Direct reads and writes of many buffers of some sectors each, at addresses
@@ -1529,6 +1596,8 @@ int run(int argc, char **argv)
 		return vectors(argv[2], number(argv[3]));
 	if (verb == "model" && argc >= 8)
 		return model(argc - 2, argv + 2);
+	if (verb == "nfs" && argc >= 3)
+		return pretend_nfs(argv + 2);
 	if (verb == "forbid" && argc >= 5)
 		return forbid(argv + 2);
 	if (verb == "storm" && (argc == 8 || (argc == 9 && !strcmp(argv[8], "through"))))

@@ -351,6 +351,26 @@ test_delayed_allocation() {
 	EOF
 }
 
+# On NFS, ENOSPC may mean that something else was lost: no stop by the page cache.
+test_nfs() {
+	[ "$(id -u)" = 0 ] || skip "a process that answers for the host needs root"
+	launcher=("$tool" nfs)
+	image a.img 16M >/dev/null
+	image b.img 16M >/dev/null
+	image c.img 16M >/dev/null
+	guest one ubd=werror:stop "ubd0=$work/a.img" ubd=cache:none "ubd1=$work/b.img" "ubd2=$work/c.cow,$work/c.img" <<-'EOF'
+		load
+		same policies "$(cat /sys/block/ubd[abc]/ubd/werror | xargs)" 'report stop report'
+		"$tool" pattern write /dev/ubda 0 32768 1
+		"$tool" pattern check /dev/ubda 0 32768 1
+		unload
+	EOF
+	expect_once one "ubda: $work/a.img: werror=stop cannot be had on NFS by the page cache, .*; werror=report takes its place"
+	expect_once one "ubdc: $work/c.cow: werror=stop cannot be had on NFS by the page cache"
+	expect_silent one 'ubdb: .*cannot be had'
+	expect_eq stopping "$(log_count one ', werror=stop, ')" 1
+}
+
 test_bad_policies() {
 	local img
 

@@ -127,6 +127,7 @@ Error Device::open()
 	UBD_TRY(snapshot_ ? open_snapshot() : open_files());
 	UBD_TRY(open_direct());
 	UBD_TRY(check_block_size());
+	check_werror();
 	if (is_cow_ && cache_ == UBD_CACHE_UNSAFE)
 		cow_file_.set_no_flush();
 	tell_relay();
@@ -274,6 +275,20 @@ void Device::check_direct(char *why, size_t bytes)
 			       direct_block_);
 }
 
+// What was refused could be tried again, but not what was lost with it. A COW file's
+// bits always go by the page cache.
+void Device::check_werror()
+{
+	if (werror_ != UBD_WERROR_STOP || !file_.loses_for_space() || (is_direct(cache_) && !is_cow_))
+		return;
+	werror_ = UBD_WERROR_REPORT;
+	ubd_k_log(
+		UBD_LOG_WARN, false,
+		"%s: %s: werror=stop cannot be had on NFS by the page cache, which forgets what it found no space for; "
+		"werror=report takes its place; for a disk that is no COW file, cache=none helps\n",
+		disk_, shown_);
+}
+
 Error Device::check_block_size()
 {
 	u32 asked = file_.logical_block() > direct_block_ ? file_.logical_block() : direct_block_;
@@ -400,6 +415,7 @@ void Device::info(ubd_device_info &out) const
 	out.mode = snapshot_ ? "snapshot" : name_of(cache_);
 	out.engine = engine_->name();
 	out.werror = name_of(werror_);
+	out.stops = werror_ == UBD_WERROR_STOP;
 	out.guest_bytes = sizeof(*this);
 }
 

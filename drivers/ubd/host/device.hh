@@ -68,6 +68,7 @@ private:
 	Error add_direct(const OpenRequest &r, HostFile &file, char *why, size_t bytes);
 	void check_direct(char *why, size_t bytes);
 	Error check_block_size();
+	void check_werror();
 	Error open_engine();
 	Error open_uring(const EngineFiles &files);
 	Error open_threads(const EngineFiles &files);
@@ -88,7 +89,7 @@ private:
 	const char *const disk_;
 	const u32 index_;
 	const bool want_read_only_;
-	const ubd_werror werror_;
+	ubd_werror werror_; // as asked for; report, where stop would lose data
 	ubd_cache cache_; // as asked for; without O_DIRECT, where the host has none
 	const bool shared_;
 	const bool no_discard_;

@@ -379,8 +379,15 @@ Error HostFile::measure(const OpenRequest &r, const struct stat &st)
 		UBD_TRY(check_size(r));
 	struct statfs fs;
 	max_zeroes_ = most_zeroes;
-	if (sys::call(SYS_fstatfs, fd_.get(), sys::arg(&fs)) == 0 && fs.f_type == TMPFS_MAGIC)
+	long got;
+	do
+		got = sys::call(SYS_fstatfs, fd_.get(), sys::arg(&fs));
+	while (got == -errno_intr); // a server may be asked
+	if (got)
+		return no_error;
+	if (fs.f_type == TMPFS_MAGIC)
 		max_zeroes_ = most_written_zeroes;
+	nfs_ = fs.f_type == NFS_SUPER_MAGIC;
 	return no_error;
 }
 

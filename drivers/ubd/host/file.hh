@@ -94,6 +94,11 @@ public:
 	// A single write-zeroes may have this length at most: where the host has
 	// no call for it, zeros are written.
 	u64 max_zeroes() const { return max_zeroes_; } // bytes
+	/*
+	 * Where write(2) may say ENOSPC of what another write has left in the page
+	 * cache, and is lost, and nobody is told again: see nfs_file_write() in Linux.
+	 */
+	bool loses_for_space() const { return nfs_; }
 	bool is_block_device() const { return block_device_; }
 	bool is(const struct stat &st) const { return fd_.valid() && st.st_dev == dev_ && st.st_ino == ino_; }
 
@@ -126,6 +131,7 @@ private:
 	bool read_only_ = false;
 	bool locked_ = false;
 	bool block_device_ = false;
+	bool nfs_ = false;
 };
 
 // A variable of the host's environment, such as "TMPDIR="; false if it is not

@@ -349,8 +349,7 @@ static void log_disk(const struct ubd_disk *d)
 	string_get_size(d->info.bytes >> UBD_SECTOR_SHIFT, UBD_SECTOR_SIZE, STRING_UNITS_2, size, sizeof(size));
 	pr_info("%s: %s%s%.200s: %llu bytes (%s), %s, %s%s%s, %u-byte blocks\n", d->name, d->info.path,
 		d->info.backing[0] ? " over " : "", d->info.backing, d->info.bytes, size, d->info.mode, d->info.engine,
-		d->options.werror == UBD_WERROR_STOP ? ", werror=stop" : "", d->info.read_only ? ", read-only" : "",
-		d->info.logical_block);
+		d->info.stops ? ", werror=stop" : "", d->info.read_only ? ", read-only" : "", d->info.logical_block);
 }
 
 /* Undoes all that was done, in any state of it. */
