@@ -410,7 +410,7 @@ enum ubd_werror {
 
 /*
  * Sets the policy that the text (not NUL-terminated) names, and returns NULL; else
- * what is wrong with it, for a message. Any context.
+ * what is wrong with it, to stand behind it in a message. Any context.
  */
 const char *ubd_parse_werror(const char *text, size_t bytes, enum ubd_werror *policy);
 
@@ -484,6 +484,7 @@ enum ubd_plug_file {
 	UBD_PLUG_SERIAL,
 	UBD_PLUG_CACHE,
 	UBD_PLUG_ENGINE,
+	UBD_PLUG_WERROR,
 	UBD_PLUG_INDEX,
 	UBD_PLUG_READ_ONLY,
 	UBD_PLUG_DISCARD,
@@ -506,7 +507,7 @@ struct ubd_plug {
 };
 
 /* With what the module's parameters say. */
-void ubd_plug_init(struct ubd_plug *p, const struct ubd_open_settings *s, enum ubd_cache cache);
+void ubd_plug_init(struct ubd_plug *p, const struct ubd_open_settings *s, enum ubd_cache cache, enum ubd_werror werror);
 /*
  * Takes what was written to a file (a newline at its end is dropped). On failure
  * returns an errno, says in why[] what is wrong with it, and changes nothing.

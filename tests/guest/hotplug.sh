@@ -226,8 +226,9 @@ test_bad_values() {
 		for value in '' wirteback 'none ' NONE; do
 			bad EINVAL cache "$value"
 			bad EINVAL engine "$value"
+			bad EINVAL werror "$value"
 		done
-		for file in path backing serial cache engine read_only discard shared plain; do
+		for file in path backing serial cache engine werror read_only discard shared plain; do
 			bad ENAMETOOLONG $file "$long"
 		done
 		for file in path backing serial; do
@@ -242,7 +243,7 @@ test_bad_values() {
 		echo 0 >plain
 		echo >backing
 		echo 1 >power
-		for file in path backing serial cache engine index read_only discard shared plain block_size queue_depth \
+		for file in path backing serial cache engine werror index read_only discard shared plain block_size queue_depth \
 			commit_ms poll_us; do
 			bad EBUSY $file 1
 		done

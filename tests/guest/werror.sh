@@ -351,6 +351,39 @@ test_delayed_allocation() {
 	EOF
 }
 
+# A disk that came by hot plug. It is in use while it is stopped, so it stays.
+test_hot_plug() {
+	raw_on_full_host
+	guest one "ubd=hotplug:$work/small" <<-EOF
+		$werror_script
+		load
+		mount -t configfs configfs /sys/kernel/config
+		mkdir /sys/kernel/config/ubd/data
+		cd /sys/kernel/config/ubd/data
+		same 'policy at first' "\$(cat werror)" report
+		refused bash -c 'echo ignore >werror' 2>/dev/null
+		echo enospc >werror
+		same policy "\$(cat werror)" stop
+		echo a.img >path
+		echo 1 >power
+		fill ubda 40 &
+		stopped ubda
+		same 'errno of the removal' "\$("$tool" write-errno power 0)" EBUSY
+		same state "\$(state_of ubda)" 'stopped: No space left on device'
+		rm $work/small/filler
+		wait \$!
+		no_errors ubda
+		echo 0 >power
+		[ ! -e /dev/ubda ]
+		cd /
+		rmdir /sys/kernel/config/ubd/data
+		unload
+	EOF
+	expect_once one 'ubda: a.img: the host has no space for .*; the device is stopped, '
+	expect_once one 'ubda: a.img: the device goes on after'
+	expect_once one 'hot plug data: werror "ignore": would lose data'
+}
+
 # On NFS, ENOSPC may mean that something else was lost: no stop by the page cache.
 test_nfs() {
 	[ "$(id -u)" = 0 ] || skip "a process that answers for the host needs root"
@@ -383,11 +416,11 @@ test_bad_policies() {
 		same policy "$(cat /sys/block/ubda/ubd/werror)" report
 		unload
 	EOF
-	expect_once one 'ubd: option "ubd=werror:ignore": werror ignore would lose data and tell nobody; take report, or stop'
-	expect_once one 'ubd: option "ubd=werror:pause": unknown policy for werror; the policies are report and stop'
-	expect_once one 'ubd: werror=ignore: .* would lose data'
-	expect_once one 'ubd: werror=always: unknown policy for werror; the policies are report and stop'
-	expect_once one 'ubd: werror=: unknown policy'
+	expect_once one 'ubd: option "ubd=werror:ignore": would lose data and tell nobody; take report, or stop'
+	expect_once one 'ubd: option "ubd=werror:pause": is neither report nor stop'
+	expect_once one 'ubd: werror=ignore would lose data'
+	expect_once one 'ubd: werror=always is neither report nor stop'
+	expect_once one 'ubd: werror= is neither'
 }
 
 run_tests "$@"

@@ -333,14 +333,14 @@ UBD_CASE(policies_for_want_of_space)
 		const char *why;
 	} table[] = {
 		{ "ubd=werror:stop", UBD_OPTION_GLOBAL, UBD_WERROR_STOP, "" },
-		{ "ubd=werror:nonsense", UBD_OPTION_BAD, UBD_WERROR_STOP, "the policies are report and stop" },
+		{ "ubd=werror:nonsense", UBD_OPTION_BAD, UBD_WERROR_STOP, "is neither report nor stop" },
 		{ "ubd=werror:ignore", UBD_OPTION_BAD, UBD_WERROR_STOP, "would lose data and tell nobody" },
-		{ "ubd=werror:", UBD_OPTION_BAD, UBD_WERROR_STOP, "the policies are report and stop" },
-		{ "ubd=werror:stop,", UBD_OPTION_BAD, UBD_WERROR_STOP, "the policies are report and stop" },
+		{ "ubd=werror:", UBD_OPTION_BAD, UBD_WERROR_STOP, "is neither report nor stop" },
+		{ "ubd=werror:stop,", UBD_OPTION_BAD, UBD_WERROR_STOP, "is neither report nor stop" },
 		{ "ubd=rerror:stop", UBD_OPTION_BAD, UBD_WERROR_STOP, "ubd=werror:POLICY" },
 		{ "ubd=cache:none", UBD_OPTION_GLOBAL, UBD_WERROR_STOP, "" },
 		{ "ubd=werror:report", UBD_OPTION_GLOBAL, UBD_WERROR_REPORT, "" },
-		{ "ubd=werror:Stop", UBD_OPTION_BAD, UBD_WERROR_REPORT, "the policies are report and stop" },
+		{ "ubd=werror:Stop", UBD_OPTION_BAD, UBD_WERROR_REPORT, "is neither report nor stop" },
 		{ "ubd=werror:enospc", UBD_OPTION_GLOBAL, UBD_WERROR_STOP, "" },
 	};
 	Parsed p;

@@ -38,7 +38,7 @@ struct Plugged {
 	char *shown = static_cast<char *>(ubd_test_alloc(UBD_PATH_MAX + 1));
 	char why[160];
 
-	Plugged() { ubd_plug_init(p, &defaults, UBD_CACHE_NONE); }
+	Plugged() { ubd_plug_init(p, &defaults, UBD_CACHE_NONE, UBD_WERROR_STOP); }
 	~Plugged()
 	{
 		ubd_test_free(p);
@@ -65,14 +65,14 @@ struct Plugged {
 };
 
 constexpr ubd_plug_file all_files[] = {
-	UBD_PLUG_PATH,       UBD_PLUG_BACKING,     UBD_PLUG_SERIAL,    UBD_PLUG_CACHE,   UBD_PLUG_ENGINE,
-	UBD_PLUG_INDEX,      UBD_PLUG_READ_ONLY,   UBD_PLUG_DISCARD,   UBD_PLUG_SHARED,  UBD_PLUG_PLAIN,
-	UBD_PLUG_BLOCK_SIZE, UBD_PLUG_QUEUE_DEPTH, UBD_PLUG_COMMIT_MS, UBD_PLUG_POLL_US,
+	UBD_PLUG_PATH,   UBD_PLUG_BACKING,    UBD_PLUG_SERIAL,      UBD_PLUG_CACHE,     UBD_PLUG_ENGINE,
+	UBD_PLUG_WERROR, UBD_PLUG_INDEX,      UBD_PLUG_READ_ONLY,   UBD_PLUG_DISCARD,   UBD_PLUG_SHARED,
+	UBD_PLUG_PLAIN,  UBD_PLUG_BLOCK_SIZE, UBD_PLUG_QUEUE_DEPTH, UBD_PLUG_COMMIT_MS, UBD_PLUG_POLL_US,
 };
 
 UBD_CASE(what_it_is_at_first)
 {
-	static constexpr const char *shown[] = { "\n",  "\n",  "\n",  "none\n", "auto\n", "auto\n", "0\n",
+	static constexpr const char *shown[] = { "\n",  "\n",  "\n",  "none\n", "auto\n", "stop\n", "auto\n", "0\n",
 						 "1\n", "0\n", "0\n", "0\n",    "128\n",  "5000\n", "200\n" };
 	Plugged x;
 	for (size_t i = 0; i < sizeof(all_files) / sizeof(all_files[0]); i++)
@@ -92,6 +92,7 @@ UBD_CASE(good_values)
 		{ UBD_PLUG_SERIAL, "s-1,2:3" },  { UBD_PLUG_CACHE, "writeback" },
 		{ UBD_PLUG_CACHE, "unsafe" },    { UBD_PLUG_ENGINE, "threads" },
 		{ UBD_PLUG_ENGINE, "io_uring" }, { UBD_PLUG_ENGINE, "auto" },
+		{ UBD_PLUG_WERROR, "report" },   { UBD_PLUG_WERROR, "stop" },
 		{ UBD_PLUG_INDEX, "0" },         { UBD_PLUG_INDEX, "1023" },
 		{ UBD_PLUG_INDEX, "auto" },      { UBD_PLUG_READ_ONLY, "1" },
 		{ UBD_PLUG_READ_ONLY, "0" },     { UBD_PLUG_DISCARD, "0" },
@@ -133,6 +134,8 @@ UBD_CASE(bad_values)
 		{ UBD_PLUG_CACHE, "wb", errno_inval, "none of writeback" },
 		{ UBD_PLUG_ENGINE, "", errno_inval, "none of auto" },
 		{ UBD_PLUG_ENGINE, "aio", errno_inval, "none of auto" },
+		{ UBD_PLUG_WERROR, "", errno_inval, "neither report nor stop" },
+		{ UBD_PLUG_WERROR, "ignore", errno_inval, "would lose data" },
 		{ UBD_PLUG_INDEX, "", errno_inval, "from 0 to 1023" },
 		{ UBD_PLUG_INDEX, "a", errno_inval, "from 0 to 1023" },
 		{ UBD_PLUG_INDEX, "autos", errno_inval, "from 0 to 1023" },

@@ -265,13 +265,13 @@ const char *ubd_parse_werror(const char *text, size_t bytes, ubd_werror *policy)
 {
 	const ubd::Text t{ text, bytes };
 	if (t.is("ignore"))
-		return "werror ignore would lose data and tell nobody; take report, or stop to wait for space";
+		return "would lose data and tell nobody; take report, or stop to wait for space";
 	if (t.is("report"))
 		*policy = UBD_WERROR_REPORT;
 	else if (t.is("stop") || t.is("enospc"))
 		*policy = UBD_WERROR_STOP;
 	else
-		return "unknown policy for werror; the policies are report and stop";
+		return "is neither report nor stop";
 	return nullptr;
 }
 

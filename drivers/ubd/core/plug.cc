@@ -136,6 +136,12 @@ int set_engine(const char *text, size_t bytes, ubd_engine &to, const Out &why)
 	return 0;
 }
 
+int set_werror(const char *text, size_t bytes, ubd_werror &to, const Out &why)
+{
+	const char *wrong = ubd_parse_werror(text, bytes, &to);
+	return wrong ? bad(why, errno_inval, wrong) : 0;
+}
+
 int set(ubd_plug &p, ubd_plug_file file, const char *text, size_t bytes, const Out &why)
 {
 	ubd_options &o = p.options;
@@ -155,6 +161,8 @@ int set(ubd_plug &p, ubd_plug_file file, const char *text, size_t bytes, const O
 		return set_cache(text, bytes, o.cache, why);
 	case UBD_PLUG_ENGINE:
 		return set_engine(text, bytes, o.engine, why);
+	case UBD_PLUG_WERROR:
+		return set_werror(text, bytes, o.werror, why);
 	case UBD_PLUG_INDEX:
 		return set_index(text, bytes, p, why);
 	case UBD_PLUG_READ_ONLY:
@@ -205,6 +213,8 @@ int show(const ubd_plug &p, ubd_plug_file file, const Out &out)
 		return out.say("%s\n", name_of(o.cache));
 	case UBD_PLUG_ENGINE:
 		return out.say("%s\n", engine_name(o.engine));
+	case UBD_PLUG_WERROR:
+		return out.say("%s\n", name_of(o.werror));
 	case UBD_PLUG_INDEX:
 		return p.any_index ? out.say("auto\n") : out.say("%u\n", o.index);
 	case UBD_PLUG_READ_ONLY:
@@ -245,10 +255,11 @@ const char *name_below(const char *root, const char *path)
 
 } // namespace ubd
 
-void ubd_plug_init(ubd_plug *p, const ubd_open_settings *s, ubd_cache cache)
+void ubd_plug_init(ubd_plug *p, const ubd_open_settings *s, ubd_cache cache, ubd_werror werror)
 {
 	__builtin_memset(p, 0, sizeof(*p));
 	p->options.cache = cache;
+	p->options.werror = werror;
 	p->options.engine = s->engine;
 	p->any_index = true;
 	p->discard = true;

@@ -89,6 +89,7 @@ PLUG_FILE(backing, BACKING);
 PLUG_FILE(serial, SERIAL);
 PLUG_FILE(cache, CACHE);
 PLUG_FILE(engine, ENGINE);
+PLUG_FILE(werror, WERROR);
 PLUG_FILE(index, INDEX);
 PLUG_FILE(read_only, READ_ONLY);
 PLUG_FILE(discard, DISCARD);
@@ -206,23 +207,12 @@ static ssize_t plug_disk_show(struct config_item *item, char *page)
 CONFIGFS_ATTR_RO(plug_, disk);
 
 static struct configfs_attribute *plug_attrs[] = {
-	&plug_attr_path,
-	&plug_attr_backing,
-	&plug_attr_serial,
-	&plug_attr_cache,
-	&plug_attr_engine,
-	&plug_attr_index,
-	&plug_attr_read_only,
-	&plug_attr_discard,
-	&plug_attr_shared,
-	&plug_attr_plain,
-	&plug_attr_block_size,
-	&plug_attr_queue_depth,
-	&plug_attr_commit_ms,
-	&plug_attr_poll_us,
-	&plug_attr_power,
-	&plug_attr_disk,
-	NULL,
+	&plug_attr_path,        &plug_attr_backing,   &plug_attr_serial,
+	&plug_attr_cache,       &plug_attr_engine,    &plug_attr_werror,
+	&plug_attr_index,       &plug_attr_read_only, &plug_attr_discard,
+	&plug_attr_shared,      &plug_attr_plain,     &plug_attr_block_size,
+	&plug_attr_queue_depth, &plug_attr_commit_ms, &plug_attr_poll_us,
+	&plug_attr_power,       &plug_attr_disk,      NULL,
 };
 
 /* Its directory is gone, so it is off. */
@@ -256,7 +246,7 @@ static struct config_item *make_plug(struct config_group *group, const char *nam
 	p = kvzalloc(sizeof(*p), GFP_KERNEL);
 	if (!p)
 		return ERR_PTR(-ENOMEM);
-	ubd_plug_init(&p->plug, &settings->open, settings->cache);
+	ubd_plug_init(&p->plug, &settings->open, settings->cache, settings->werror);
 	config_item_init_type_name(&p->item, name, &plug_type);
 	return &p->item;
 }

@@ -355,7 +355,7 @@ static int check_parameters(void)
 		return -EINVAL;
 	}
 	if (wrong) {
-		pr_err("werror=%.40s: %s\n", werror, wrong);
+		pr_err("werror=%.40s %s\n", werror, wrong);
 		return -EINVAL;
 	}
 	settings.open.engine = ubd_parse_engine(engine, strlen(engine));
