@@ -73,7 +73,7 @@ test_figures() {
 		totals
 		same 'sectors that are dirty' "\$(column dirty ubdb) \$(column dirty all)" '16 16'
 		same 'all writes' "\$(column w all)" 32
-		for each in queue flight host again behind reserve retry error; do
+		for each in queue flight host again behind space reserve retry error; do
 			same "\$each" "\$(column \$each all)" 0
 		done
 		dir=/sys/block/ubdb/ubd

@@ -44,6 +44,7 @@ constexpr const char *names[] = {
 	"in_flight_host",
 	"in_flight_retry",
 	"in_flight_flush",
+	"in_flight_space",
 	"dirty_sectors",
 };
 static_assert(sizeof(names) / sizeof(names[0]) == figures);

@@ -40,6 +40,7 @@ enum Figure : unsigned {
 	in_flight_host,
 	in_flight_retry,
 	in_flight_flush,
+	in_flight_space,
 	dirty_sectors,
 	figures,
 };

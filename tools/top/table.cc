@@ -48,6 +48,7 @@ constexpr Column columns[] = {
 	{ Kind::state, "host", [](const Interval &i) { return i.is(in_flight_host); } },
 	{ Kind::state, "again", [](const Interval &i) { return i.is(in_flight_retry); } },
 	{ Kind::state, "behind", [](const Interval &i) { return i.is(in_flight_flush); } },
+	{ Kind::state, "space", [](const Interval &i) { return i.is(in_flight_space); } },
 	{ Kind::percent, "inl%", [](const Interval &i) { return i.count(inline_completions); },
 	  [](const Interval &i) {
 		  return i.count(inline_completions) + i.count(interrupt_completions) + i.count(missed_wakeups);
