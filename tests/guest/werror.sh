@@ -70,6 +70,11 @@ test_goes_on_by_itself() {
 		sleep 4
 		same stopped "\$(stat_of ubda stopped)" 1
 		same timeouts "\$(stat_of ubda timeouts)" 0
+		$top/build/ubd-top -b -c -n 1 ubda | awk '
+			\$1 == "disk" { for (i = 1; i <= NF; i++) if (\$i == "space") space = i }
+			\$1 == "ubda" { print \$space }' >$work/space
+		same 'what ubd-top shows' "\$(<$work/space)" "\$(stat_of ubda in_flight_space)"
+		[ "\$(<$work/space)" -gt 0 ]
 		rm $work/small/filler
 		running ubda 11
 		wait \$!
