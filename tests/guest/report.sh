@@ -51,11 +51,11 @@ test_contents() {
 		same path "$(value 'disk ubdb: what it is, and statistics' path)" "$work/private-place/private-b.cow"
 		same backing "$(value 'disk ubdb: what it is, and statistics' backing)" "$work/private-place/private-base.img"
 		# Nobody uses the second disk now.
-		for each in $(ls -d /sys/block/ubdb/ubd/* | grep -v 'ubd/res[iu][zm]e$'); do # only written to
+		for each in $(ls -d /sys/block/ubdb/ubd/* | grep -vE 'ubd/(resize|resume)$'); do # only written to
 			same $each "$(value 'disk ubdb: what it is, and statistics' ${each##*/})" "$(cat $each)"
 		done
 		same commits "$(value 'disk ubdb: what it is, and statistics' commits)" 1
-		same 'statistics' "$(sed -n '/^== disk ubda: what/,/^$/p' $mnt/report | grep -c '^[! ]')" "$(ls /sys/block/ubda/ubd | grep -cvx 'resize\|resume')"
+		same 'statistics' "$(sed -n '/^== disk ubda: what/,/^$/p' $mnt/report | grep -c '^[! ]')" "$(ls /sys/block/ubda/ubd | grep -cvxE 'resize|resume')"
 		grep -q '^! .*EXT4-fs (ubda1): mounted' $mnt/report
 		same 'what is not ours' "$(grep -E '^! .*(Linux version|Kernel command|mconsole)' $mnt/report || true)" ''
 		grep -q '^  MemTotal  *[0-9]* kB$' $mnt/report

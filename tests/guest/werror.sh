@@ -301,6 +301,8 @@ test_debug() {
 # Swap that is stopped: who needs a page of it waits, and gets it. That may be all
 # of the guest, so it is the host that makes room.
 test_swap() {
+	local until
+
 	small_host 224m <<-EOF
 		truncate -s 192M $work/small/swap.img
 		dd if=/dev/zero of=$work/small/filler bs=1M count=192 status=none
@@ -317,8 +319,9 @@ test_swap() {
 		no_errors ubda
 		unload
 	EOF
+	until=$((SECONDS + patience))
 	until [ -e one.log ] && [ "$(log_count one 'the device is stopped')" -gt 0 ]; do
-		kill -0 "${guest_pid[one]}" && [ "$SECONDS" -lt "$patience" ] || fail "the swap was not filled"
+		kill -0 "${guest_pid[one]}" && [ "$SECONDS" -lt "$until" ] || fail "the swap was not filled"
 		sleep 0.1
 	done
 	sleep 3
