@@ -370,6 +370,7 @@ test_killed() {
 			truncate -s 300M $work/base.img
 			touch \$work/begins
 			resize ubda
+			"\$tool" pattern write /dev/ubda 500000 1000 $round
 			touch \$work/ended
 			until_file \$work/never
 		EOF
@@ -378,7 +379,7 @@ test_killed() {
 		if [ "$round" = $rounds ]; then
 			guest_await "r$round" ended
 		else
-			sleep "0.$((RANDOM % 2))$((RANDOM % 10))$((RANDOM % 10))"
+			sleep "0.$((RANDOM % 5))$((RANDOM % 10))$((RANDOM % 10))"
 		fi
 		kill -KILL "${guest_pid[r$round]}"
 		wait "${guest_pid[r$round]}" 2>/dev/null || true
@@ -395,10 +396,74 @@ test_killed() {
 		"$ubd_cow" merge a.cow --into seen.img
 		"$tool" pattern check seen.img 0 200000 "$round"
 		"$tool" pattern check seen.img 220000 1000 "$round"
+		[ ! -e ended ] || "$tool" pattern check seen.img 500000 1000 "$round"
 		rm -f a.cow seen.img begins ended
 	done
 	echo "killed: $old old, $new new"
 	[ "$new" -gt 0 ] || fail 'none has grown'
+}
+
+# A guest that waits for the lock of a COW file gets that of the file which has just
+# been replaced: it must not take it.
+test_waited_for() {
+	base 15
+	guest_start one "ubd0=$work/a.cow,$work/base.img" <<-EOF
+		$resize_script
+		load
+		touch \$work/locked
+		until_file \$work/go
+		truncate -s 40M $work/base.img
+		resize ubda
+		touch \$work/grown
+		until_file \$work/done
+		unload
+	EOF
+	guest_await one locked
+	guest_start two "ubd0=$work/a.cow" <<-'EOF'
+		touch $work/waits
+		load
+		[ ! -e /sys/block/ubda ] || die 'a disk that another guest has'
+		unload
+	EOF
+	guest_await two waits
+	sleep 1
+	touch go
+	guest_await one grown
+	guest_wait two
+	expect_eq 'status of guest two' "$status" 0
+	expect_once two "ubda: $work/a.cow: was replaced by another file while it was opened; try again"
+	touch done
+	guest_wait one
+	expect_eq 'status of guest one' "$status" 0
+	"$ubd_cow" check a.cow
+}
+
+# One that was attached by configfs, and that goes and comes meanwhile.
+test_plugged() {
+	mkdir images
+	base 15
+	mv base.img images
+	guest one "ubd=hotplug:$work/images" <<-EOF
+		$resize_script
+		load
+		plug one path=a.cow backing=base.img
+		"\$tool" pattern write /dev/\$disk 0 1000 1
+		while :; do
+			resize ubda || true
+		done 2>/dev/null &
+		for size in 16 40 80; do
+			truncate -s \${size}M $work/images/base.img
+			until [ "\$(blockdev --getsize64 /dev/\$disk)" = \$((size * mib)) ]; do sleep 0.01; done
+			"\$tool" pattern check /dev/\$disk 0 1000 1
+			unplug one
+			plug one path=a.cow
+			size_is \$disk \$((size * mib))
+		done
+		kill %1
+		unplug one
+		unload
+	EOF
+	"$ubd_cow" check images/a.cow
 }
 
 # The last partition, and the file system in it, while it is mounted; swap on a COW
