@@ -138,6 +138,11 @@ grow_cow() {
 		"\$tool" pattern check /dev/ubda 32000 500 2
 		"\$tool" pattern write /dev/ubda $((599 * 2048)) 2048 3
 		"\$tool" zeros /dev/ubda $((100 * 2048)) 2048
+		# Once more: nobody writes near these bits again.
+		truncate -s 700M $work/base.img
+		resize ubda
+		size_is ubda $((700 * mib))
+		"\$tool" pattern check /dev/ubda $((599 * 2048)) 2048 3
 		rm \$mnt/ran
 		until_file \$mnt/ran
 		touch \$work/grown
@@ -169,7 +174,7 @@ grow_cow() {
 		cmp /dev/ubda $work/seen.img
 		unload
 	EOF
-	expect_eq 'capacity changes' "$(log_count one 'ubda: detected capacity change')" 2
+	expect_eq 'capacity changes' "$(log_count one 'ubda: detected capacity change')" 3
 }
 
 limit[cow]=300
@@ -229,6 +234,70 @@ test_debug() {
 		no_leaks
 		lockdep_is_on
 	EOF
+	"$ubd_cow" check a.cow
+}
+
+# Requests that the host holds, and a commit, are waited for, but not for ever.
+limit[waits]=240
+test_waits() {
+	use_debug
+	patience=200
+	base 15
+	guest one "ubd0=$work/a.cow,$work/base.img" <<-EOF
+		$resize_script
+		load commit_ms=0
+		"\$tool" pattern write /dev/ubda 0 100 1
+		# waits FAULT COMMAND...
+		waits() {
+			local what=\$1
+			local holder resizer
+
+			shift
+			fault ubda "\$what"
+			"\$@" &
+			holder=\$!
+			until [ "\$(stat_of ubda in_flight_host)" -gt 0 ]; do sleep 0.05; done
+			resize ubda &
+			resizer=\$!
+			sleep 1
+			size_is ubda \$before
+			fault ubda off
+			wait \$holder
+			wait \$resizer
+		}
+		before=$((15 * mib))
+		truncate -s 40M $work/base.img
+		waits 'write drop' "\$tool" pattern write /dev/ubda 1000 100 2
+		size_is ubda $((40 * mib))
+		"\$tool" pattern check /dev/ubda 0 100 1
+		"\$tool" pattern check /dev/ubda 1000 100 2
+		# A commit that nobody asked for.
+		unload
+		load commit_ms=200
+		before=$((40 * mib))
+		truncate -s 80M $work/base.img
+		waits 'sync drop' "\$tool" pattern write /dev/ubda 2000 100 3
+		size_is ubda $((80 * mib))
+		"\$tool" pattern check /dev/ubda 2000 100 3
+		fault ubda 'read drop'
+		dd if=/dev/ubda of=/dev/null bs=4k count=1 iflag=direct status=none &
+		reader=\$!
+		until [ "\$(stat_of ubda in_flight_host)" -gt 0 ]; do sleep 0.05; done
+		truncate -s 100M $work/base.img
+		refused resize ubda
+		fault ubda off
+		wait \$reader
+		size_is ubda $((80 * mib))
+		"\$tool" pattern write /dev/ubda 3000 100 4
+		sleep 1
+		same dirty "\$(stat_of ubda dirty_sectors)" 0
+		resize ubda
+		size_is ubda $((100 * mib))
+		"\$tool" pattern check /dev/ubda 3000 100 4
+		unload
+		lockdep_is_on
+	EOF
+	expect_once one 'ubda: .*: requests have not ended for 30 s'
 	"$ubd_cow" check a.cow
 }
 
@@ -533,12 +602,27 @@ test_others() {
 	for version in 1 2 3 padded; do
 		made_cow "$version.cow" $version "$version.img" 5
 	done
-	guest one "ubd0=$work/1.cow" "ubd1=$work/2.cow" "ubd2=$work/3.cow" "ubd3=$work/padded.cow" <<-EOF
+	# One whose bitmap grows in place over several blocks, with what was left there.
+	python3 - <<-'EOF'
+		import struct
+		with open("3.cow", "rb") as old, open("64k.cow", "wb") as new:
+		    header = bytearray(old.read(4128))
+		    struct.pack_into(">I", header, 24, 65536)
+		    old.seek(8192)
+		    new.write(header)
+		    new.seek(65536)
+		    new.write(old.read(15 * 256) + b"\377" * (65536 - 15 * 256))
+		    old.seek(12288)
+		    new.write(old.read())
+	EOF
+	cp 3.img 64k.img
+	guest one "ubd0=$work/1.cow" "ubd1=$work/2.cow" "ubd2=$work/3.cow" "ubd3=$work/padded.cow" \
+		"ubd4=$work/64k.cow" <<-EOF
 		$resize_script
 		load
 		for size in 16 40; do
 			truncate -s \${size}M $work/base.img
-			for disk in ubda ubdb ubdc ubdd; do
+			for disk in ubda ubdb ubdc ubdd ubde; do
 				resize \$disk
 				size_is \$disk \$((size * mib))
 				"\$tool" pattern write /dev/\$disk \$((2048 * size - 100)) 100 \$size
@@ -546,7 +630,7 @@ test_others() {
 		done
 		unload
 	EOF
-	for version in 1 2 3 padded; do
+	for version in 1 2 3 padded 64k; do
 		cp $version.img want
 		truncate -s 40M want
 		"$tool" pattern write want $((2048 * 16 - 100)) 100 16
@@ -560,8 +644,9 @@ test_others() {
 		cp want $version.img
 	done
 	use_compare
-	guest two "ubd0=$work/1.cow" "ubd1=$work/2.cow" "ubd2=$work/3.cow" "ubd3=$work/padded.cow" <<-EOF
-		for n in a:1 b:2 c:3 d:padded; do
+	guest two "ubd0=$work/1.cow" "ubd1=$work/2.cow" "ubd2=$work/3.cow" "ubd3=$work/padded.cow" \
+		"ubd4=$work/64k.cow" <<-EOF
+		for n in e:64k a:1 b:2 c:3 d:padded; do
 			same "size of ubd\${n%:*}" "\$(blockdev --getsize64 /dev/ubd\${n%:*})" $((40 * mib))
 			# By single sectors, which the driver reads right.
 			for at in 0 5000 \$((2048 * 16 - 100)) \$((2048 * 40 - 1)); do
