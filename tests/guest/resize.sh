@@ -247,36 +247,36 @@ test_waits() {
 		$resize_script
 		load commit_ms=0
 		"\$tool" pattern write /dev/ubda 0 100 1
-		# waits FAULT COMMAND...
+		# waits STATE BYTES: until there is something in that state
 		waits() {
-			local what=\$1
-			local holder resizer
+			local resizer
 
-			shift
-			fault ubda "\$what"
-			"\$@" &
-			holder=\$!
-			until [ "\$(stat_of ubda in_flight_host)" -gt 0 ]; do sleep 0.05; done
+			until [ "\$(stat_of ubda \$1)" -gt 0 ]; do sleep 0.05; done
 			resize ubda &
 			resizer=\$!
 			sleep 1
-			size_is ubda \$before
+			size_is ubda \$2
 			fault ubda off
-			wait \$holder
 			wait \$resizer
 		}
-		before=$((15 * mib))
 		truncate -s 40M $work/base.img
-		waits 'write drop' "\$tool" pattern write /dev/ubda 1000 100 2
+		fault ubda 'write drop'
+		"\$tool" pattern write /dev/ubda 1000 100 2 &
+		holder=\$!
+		waits in_flight_host $((15 * mib))
+		wait \$holder
 		size_is ubda $((40 * mib))
 		"\$tool" pattern check /dev/ubda 0 100 1
 		"\$tool" pattern check /dev/ubda 1000 100 2
 		# A commit that nobody asked for.
 		unload
 		load commit_ms=200
-		before=$((40 * mib))
+		truncate -s 2M $work/piece
+		"\$tool" pattern write $work/piece 2000 100 3
 		truncate -s 80M $work/base.img
-		waits 'sync drop' "\$tool" pattern write /dev/ubda 2000 100 3
+		fault ubda 'sync drop'
+		dd if=$work/piece of=/dev/ubda skip=2000 seek=2000 count=100 oflag=direct status=none
+		waits committing $((40 * mib))
 		size_is ubda $((80 * mib))
 		"\$tool" pattern check /dev/ubda 2000 100 3
 		fault ubda 'read drop'
@@ -620,8 +620,11 @@ test_others() {
 		"ubd4=$work/64k.cow" <<-EOF
 		$resize_script
 		load
+		before=15
 		for size in 16 40; do
-			truncate -s \${size}M $work/base.img
+			# What is new is no zeros, as those would be that a wrong bit makes.
+			dd if=/dev/urandom of=$work/base.img bs=1M seek=\$before count=\$((size - before)) status=none
+			before=\$size
 			for disk in ubda ubdb ubdc ubdd ubde; do
 				resize \$disk
 				size_is \$disk \$((size * mib))
@@ -631,8 +634,8 @@ test_others() {
 		unload
 	EOF
 	for version in 1 2 3 padded 64k; do
-		cp $version.img want
-		truncate -s 40M want
+		cp base.img want
+		dd if=$version.img of=want bs=1M conv=notrunc status=none
 		"$tool" pattern write want $((2048 * 16 - 100)) 100 16
 		"$tool" pattern write want $((2048 * 40 - 100)) 100 40
 		"$ubd_cow" check $version.cow
