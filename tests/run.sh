@@ -206,8 +206,8 @@ count_suite() {
 # host has it): some in the short form, and in the full one whole files.
 on_threads='flush[.].*|io[.](fio_sizes|vectors)|discard[.](discard_edges|discard_frees|write_zeroes)|cow[.]poisoned
 cow[.]landed_(SIGKILL|reboot)|faults[.](read_error|sync_error_stays)|fire[.]parallel_again
-reboot[.](reboot|busy_reboot|busy_sigkill|busy_sigterm)|werror[.](goes_on_by_itself|cow|reboot)'
-on_threads_full='(flush|io|discard|faults|reboot|cow|cow_model|crash|fire|power|swap|hostfile|werror)[.].*'
+reboot[.](reboot|busy_reboot|busy_sigkill|busy_sigterm)|werror[.](goes_on_by_itself|cow|reboot)|resize[.](raw|cow)'
+on_threads_full='(flush|io|discard|faults|reboot|cow|cow_model|crash|fire|power|swap|hostfile|werror|resize)[.].*'
 
 # Of the full form, with the newest kernel: all but what is about the host's programs,
 # or about kernels of its own.
