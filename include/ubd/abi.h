@@ -462,6 +462,7 @@ struct ubd_open_settings {
 	int wake_fd;
 	bool below; /* its files are named by the guest: only below the directory of hot plug */
 	bool beside; /* the kernel's own driver is there as well */
+	bool await_host; /* time travel: completions are awaited at once, see core/queue.hh */
 	bool snapshot; /* what is written goes with the guest */
 	const char *snapshot_dir; /* of the host, for that; "" for the usual one */
 	ubd_u32 queue_depth;

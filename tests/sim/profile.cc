@@ -22,6 +22,14 @@ Profile::Profile(Random &r)
 	Random aside(r);
 	draw_mode(aside);
 	draw_full(aside);
+	draw_clock(aside);
+}
+
+void Profile::draw_clock(Random &r)
+{
+	await_host = r.percent(7);
+	if (await_host)
+		poll_ns = 0;
 }
 
 void Profile::draw_mode(Random &r)

@@ -47,6 +47,7 @@ struct Profile {
 	bool direct = false; // O_DIRECT, by sectors
 	bool stop_when_full = false;
 	bool told_of_space = false; // by somebody, now and then
+	bool await_host = false; // time travel
 
 	// the ring
 	u32 capacity = 1;
@@ -104,6 +105,7 @@ private:
 	void draw_workload(Random &r);
 	void draw_mode(Random &r);
 	void draw_full(Random &r);
+	void draw_clock(Random &r);
 };
 
 } // namespace ubd::sim

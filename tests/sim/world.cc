@@ -31,6 +31,7 @@ QueueConfig queue_config(const Profile &p)
 	c.no_flush = p.no_flush;
 	c.block = p.direct ? sector_bytes : 1;
 	c.stop_when_full = p.stop_when_full;
+	c.await_host = p.await_host;
 	return c;
 }
 
@@ -60,7 +61,11 @@ public:
 		w_.interrupt_lost_ = false;
 		w_.served_with_memory_ = !w_.dry_percent_;
 	}
-	~Entered() { w_.depth_--; }
+	~Entered()
+	{
+		if (!--w_.depth_ && w_.profile_.await_host && w_.watch_.held() && !w_.gave_up_)
+			fail("core came back, and the host has something");
+	}
 	Entered(const Entered &) = delete;
 	Entered &operator=(const Entered &) = delete;
 
@@ -88,6 +93,8 @@ World::World(u64 seed)
 	      profile_.no_flush ? ", unsafe" : "", profile_.direct ? ", direct" : "", profile_.ring, profile_.capacity,
 	      profile_.deferred ? ", deferred" : "", profile_.tags, profile_.requests, profile_.pool_minimum,
 	      profile_.faults ? ", faults" : "", profile_.stop_when_full ? ", stops" : "");
+	if (profile_.await_host)
+		TRACE("the host is awaited");
 }
 
 void World::run()
@@ -491,7 +498,9 @@ size_t World::random_rule(char *to, size_t bytes)
 						      "sync", "punch", "zero",  "submit" };
 	static constexpr const char *effects[] = { "errno=5",  "errno=28",  "errno=4", "errno=11",
 						   "errno=95", "errno=125", "short",   "drop" };
-	const u64 operation = random_.below(8), effect = random_.below(10);
+	const u64 operation = random_.below(8), drawn = random_.below(10);
+	// Who awaits the host waits for ever for what it has lost.
+	const u64 effect = drawn == 7 && profile_.await_host ? 8 : drawn;
 	const bool submit = operation == 7, drop = effect == 7, late = effect > 7;
 	const u64 delay = random_.spread(random_.percent(80) ? 500 : 50000);
 	auto n = static_cast<size_t>(snprintf(to, bytes, "%s", operations[operation]));

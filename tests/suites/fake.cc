@@ -648,7 +648,7 @@ void ScriptEngine::wait()
 	if (dones_)
 		return;
 	if (hosts_ && ++waited_ > slowness) {
-		complete(0);
+		complete(last_first ? hosts_ - 1 : 0);
 		waited_ = 0;
 	} else {
 		k_.now_ms += 100;
@@ -758,6 +758,7 @@ QueueConfig World::queue_config(const WorldConfig &c)
 	q.backing = "/host/backing";
 	q.sync_writes = c.sync_writes;
 	q.poll_ns = c.poll_ns;
+	q.await_host = c.await_host;
 	q.no_flush = c.no_flush;
 	q.block = c.block;
 	q.stop_when_full = c.stop_when_full;

@@ -132,6 +132,7 @@ public:
 	u32 own = 0; // beside it, for what the queue does by itself
 	u32 take = slots; // most that one submit() takes
 	bool hold = false; // completions come when the case says so
+	bool last_first = false; // who waits sees the last one completed first
 	bool lose_wakeups = false;
 	bool hints = false; // ready() says yes though nothing is there
 	u32 at_listen = 0; // that many complete just before listen() looks
@@ -254,6 +255,7 @@ struct WorldConfig {
 	u32 commit_ms = 5000;
 	u32 poll_ns = 0;
 	bool stop_when_full = false;
+	bool await_host = false;
 };
 
 // Where a COW world's file has its parts, bytes.

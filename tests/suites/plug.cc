@@ -18,6 +18,7 @@ constexpr ubd_open_settings defaults = {
 	.wake_fd = 3,
 	.below = false,
 	.beside = false,
+	.await_host = false,
 	.snapshot = false,
 	.snapshot_dir = "",
 	.queue_depth = 128,

@@ -47,6 +47,7 @@ struct ubd_test_case {
 	X(zeroes)            \
 	X(timeouts)          \
 	X(polling)           \
+	X(await)             \
 	X(faults)            \
 	X(record)            \
 	X(trace)             \

@@ -315,10 +315,10 @@ void Queue::serve(Reaper reaper)
 			bool sent = submit();
 			u32 got = reap(Reaper::submitter);
 			again = (got || prepared || sent) && (!fifo_.empty() || !waiting_.empty());
-			if (synchronous_ && !again)
-				again = wait_for_host();
+			if (!again && (synchronous_ || config_.await_host))
+				again = synchronous_ ? wait_for_host() : await_host();
 		} while (again);
-	} while (!polling_ && engine_.listen());
+	} while (!polling_ && !config_.await_host && engine_.listen());
 	arm();
 	idle();
 }
@@ -418,6 +418,29 @@ bool Queue::wait_for_host()
 	return false;
 }
 
+/*
+ * Waits here, as long as the host has anything. A host that hangs hangs the guest:
+ * it has no time that passes. False if nothing is left to wait for; what waits for a
+ * pause or for space does that by the guest's clock.
+ */
+bool Queue::await_host()
+{
+	if (!with_engine_)
+		return false;
+	engine_.wait();
+	if (reap(Reaper::submitter)) {
+		futile_waits_ = 0;
+		return true;
+	}
+	retries_ = 0; // a whole pause, see wait_for_host()
+	if (++futile_waits_ == max_futile_waits)
+		ubd_k_log(UBD_LOG_WARN, false,
+			  "%s: %s: the host takes long for I/O, and the guest's clock stands until it is done; look at "
+			  "the host's disk\n",
+			  config_.disk, config_.path);
+	return true;
+}
+
 // Makes chunks for as much as memory, ring and completion space allow. Returns
 // how many the engine was given.
 u32 Queue::prepare()
@@ -500,7 +523,7 @@ void Queue::end_head(Request &rq, u8 status)
 	rq.status = status;
 	rq.done = true;
 	stats_.errors += status != UBD_STATUS_OK;
-	done_.push(rq);
+	end(rq);
 }
 
 // Makes the head's next chunk. False if something is short.
@@ -1145,7 +1168,17 @@ void Queue::finish(Header &h)
 	if (h.status != UBD_STATUS_OK)
 		stats_.errors++;
 	put_header(h);
-	done_.push(rq);
+	end(rq);
+}
+
+// In the order in which the host is done, or in that of tickets where nothing is to
+// depend on the host.
+void Queue::end(Request &rq)
+{
+	if (config_.await_host)
+		done_.insert(rq, [](const Request &a, const Request &b) { return a.ticket < b.ticket; });
+	else
+		done_.push(rq);
 }
 
 // What a request is told is what went wrong first.

@@ -58,6 +58,9 @@ struct QueueConfig {
 	Cow *cow = nullptr; // of a COW device
 	u32 poll_ns = 0; // completions are looked for that long at most before the CPU idles
 	bool stop_when_full = false; // what the host has no space for is kept, not failed
+	// Nothing goes on before the host has done what it has: the guest's clock stands
+	// meanwhile, and what happens does not depend on how long the host takes.
+	bool await_host = false;
 };
 
 class Queue {
@@ -118,6 +121,8 @@ private:
 
 	void serve(Reaper reaper);
 	bool wait_for_host();
+	bool await_host();
+	void end(Request &rq);
 	u32 prepare();
 	bool prepare_waiting();
 	bool prepare_head();

@@ -385,7 +385,8 @@ void Device::make_queue()
 	c.block = direct_block_;
 	c.stop_when_full = werror_ == UBD_WERROR_STOP;
 	// Where there is one CPU, the host cannot go on while we look.
-	c.poll_ns = host_cpus() > 1 ? settings_.poll_us * 1000 : 0;
+	c.poll_ns = host_cpus() > 1 && !settings_.await_host ? settings_.poll_us * 1000 : 0;
+	c.await_host = settings_.await_host;
 	c.cow = is_cow_ ? &cow_file_.cow() : nullptr;
 	const Layout &layout = is_cow_ ? static_cast<const Layout &>(cow_layout_) : raw_layout_;
 #ifdef UBD_FAULTS
