@@ -12,6 +12,7 @@
 #include "../core/resize.hh"
 
 #include <signal.h>
+#include <sys/eventfd.h>
 
 namespace ubd
 {
@@ -332,6 +333,9 @@ Error Device::open_engine()
 	files.fds[buffered_file] = file_.fd();
 	files.fds[backing_file + buffered_file] = backing.fd();
 	files.sync_write_fd = file_.sync_fd();
+	wake_fd_ = settings_.wake_fd;
+	if (settings_.await_host)
+		UBD_TRY(make_silent_event());
 	if (asked_ != UBD_ENGINE_THREADS) {
 		const Error e = open_uring(files);
 		if (!e || asked_ == UBD_ENGINE_IO_URING || !is_forbidden(e.number))
@@ -340,9 +344,21 @@ Error Device::open_engine()
 	return open_threads(files);
 }
 
+// Who awaits the host is not to be interrupted when it is done: the relay does not
+// know this one.
+Error Device::make_silent_event()
+{
+	silent_event_.reset(static_cast<int>(sys::call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK)));
+	if (!silent_event_.valid())
+		return refuse_errno(request(FileRole::device), "cannot make an eventfd",
+				    sys::to_error(silent_event_.get()), "raise the limit of open files (ulimit -n)");
+	wake_fd_ = silent_event_.get();
+	return no_error;
+}
+
 Error Device::open_uring(const EngineFiles &files)
 {
-	const Error e = uring_.open(settings_.queue_depth, settings_.wake_fd, files, !file_.read_only());
+	const Error e = uring_.open(settings_.queue_depth, wake_fd_, files, !file_.read_only());
 	const bool alone = asked_ == UBD_ENGINE_IO_URING || !is_forbidden(e.number);
 	if (!e) {
 		engine_ = &uring_;
@@ -363,7 +379,7 @@ Error Device::open_uring(const EngineFiles &files)
 
 Error Device::open_threads(const EngineFiles &files)
 {
-	const Error e = threads_.open(settings_.queue_depth, settings_.wake_fd, files);
+	const Error e = threads_.open(settings_.queue_depth, wake_fd_, files);
 	if (!e)
 		engine_ = &threads_;
 	else

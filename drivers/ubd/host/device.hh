@@ -70,6 +70,7 @@ private:
 	Error check_block_size();
 	void check_werror();
 	Error open_engine();
+	Error make_silent_event();
 	Error open_uring(const EngineFiles &files);
 	Error open_threads(const EngineFiles &files);
 	void tell_relay(bool may_commit = true);
@@ -109,6 +110,8 @@ private:
 	char backing_shown_[UBD_SHOWN_MAX];
 	char serial_[UBD_SERIAL_MAX];
 
+	sys::Fd silent_event_; // as the files
+	int wake_fd_ = -1;
 	HostFile file_; // outlives the engine: declared before it
 	CowFile cow_file_;
 	UringEngine uring_;
