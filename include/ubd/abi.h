@@ -72,12 +72,15 @@ typedef unsigned long long ubd_u64;
 /* Elements that each queue's mempools keep, beside its static reserve. */
 #define UBD_POOL_MIN 8
 
+/* Queues of one device, at most. */
+#define UBD_MAX_QUEUES 8
+
 /* Milliseconds after which a request that is still with the host is named. */
 #define UBD_REQUEST_TIMEOUT_MS 30000
 
 struct ubd_kqueue; /* kernel side of a queue: lock, pools, timer, disk */
 struct ubd_queue; /* C++ side of a queue */
-struct ubd_device; /* C++ side of a device: files, engine, queue */
+struct ubd_device; /* C++ side of a device: files, engines, queues */
 
 /* Layout of the host's struct iovec. */
 struct ubd_iovec {
@@ -133,7 +136,7 @@ struct ubd_request {
 	void *header;
 };
 
-/* Counters of one queue. Written under the queue lock. */
+/* Counters of one queue. Written under the queue lock. Each is a ubd_u64. */
 struct ubd_stats {
 	ubd_u64 requests[UBD_OP_COUNT];
 	ubd_u64 bytes[UBD_OP_COUNT];
@@ -217,6 +220,7 @@ struct ubd_device_info {
 	const char *engine; /* engine's name */
 	const char *werror; /* policy's name */
 	bool stops; /* it is stop */
+	ubd_u32 queues; /* that it is to have */
 	ubd_u64 guest_bytes; /* of the guest's memory that the device lies in */
 };
 
@@ -356,6 +360,8 @@ ubd_u64 ubd_queue_timer(struct ubd_queue *q);
 /* `ms` after it came; true if the request is still not ended. */
 bool ubd_queue_timeout(struct ubd_queue *q, struct ubd_request *rq, ubd_u64 ms);
 void ubd_queue_stats(struct ubd_queue *q, struct ubd_stats *out);
+/* Adds what one queue counted to what others did. */
+void ubd_stats_add(struct ubd_stats *sum, const struct ubd_stats *one);
 /* Fills in the second group. */
 void ubd_queue_memory(struct ubd_queue *q, struct ubd_memory *m);
 /*
@@ -373,7 +379,7 @@ void ubd_queue_go_synchronous(struct ubd_queue *q);
 /* See core/queue.hh. Process context. */
 void ubd_queue_try_again(struct ubd_queue *q);
 void ubd_queue_end_stops(struct ubd_queue *q);
-void ubd_queue_show_state(struct ubd_queue *q, char *to, size_t bytes);
+bool ubd_queue_show_state(struct ubd_queue *q, char *to, size_t bytes);
 
 /* How a device uses the host's page cache; named as in QEMU, see core/options.hh. */
 enum ubd_cache {
@@ -465,7 +471,9 @@ struct ubd_open_settings {
 	bool await_host; /* time travel: completions are awaited at once, see core/queue.hh */
 	bool snapshot; /* what is written goes with the guest */
 	const char *snapshot_dir; /* of the host, for that; "" for the usual one */
-	ubd_u32 queue_depth;
+	ubd_u32 queue_depth; /* of each queue */
+	ubd_u32 queues; /* of each device; 0: one for each CPU */
+	ubd_u32 cpus;
 	ubd_u32 block_size; /* logical, bytes; 0: as the files have it */
 	ubd_u32 poll_us; /* completions are looked for that long before the CPU idles; 0: never */
 	enum ubd_engine engine; /* where the command line names none */
@@ -552,7 +560,14 @@ int ubd_device_open(const struct ubd_options *options, const char *name, struct 
 void ubd_device_get_info(struct ubd_device *d, struct ubd_device_info *out);
 /* Of the host, as it is now. */
 void ubd_device_host_memory(struct ubd_device *d, struct ubd_host_memory *out);
+/* The first queue, which each device has. */
 struct ubd_queue *ubd_device_queue(struct ubd_device *d);
+/*
+ * Another one, with an engine of its own; before requests come. At most as many as
+ * ubd_device_info says. Process context, sleeps. On failure logs why and returns
+ * an errno; the device is as it was.
+ */
+int ubd_device_add_queue(struct ubd_device *d, struct ubd_kqueue *k, struct ubd_queue **out);
 /*
  * True if the file at `path` is one of the device's, by whatever name, and one of
  * both sides is to write to it. `below`: see struct ubd_open_settings.
@@ -582,8 +597,8 @@ void ubd_device_show_fault(struct ubd_device *d, char *to, size_t bytes);
  */
 int ubd_device_record(struct ubd_device *d, const char *text, size_t bytes);
 long ubd_device_read_record(struct ubd_device *d, ubd_u64 offset, void *to, size_t bytes);
-/* Softirq context. */
-void ubd_device_fault_timer(struct ubd_device *d);
+/* Of the queue that `k` is the kernel's side of. Softirq context. */
+void ubd_device_fault_timer(struct ubd_device *d, struct ubd_kqueue *k);
 #endif
 
 /* Lets others of the host have the CPU, if there is anybody. Any context. */

@@ -100,7 +100,7 @@ mutant blocks-cut $q '/case SyncPhase::blocks:/,/case SyncPhase::bits:/s/if (lea
 	'a short write of blocks is not continued'
 mutant blocks-mixed cow.cc 's/CowBitmap::block_bytes \* n++,\|CowBitmap::block_bytes \* n++)/CowBitmap::block_bytes * (n++ \& 1))/' \
 	'blocks that are written together take the place of others'
-mutant loss-not-sticky $q '/^void Queue::durability_lost/,/^}/{s/^\tsync_failed_ = true;//;s/config_.cow->poisoned = true;/;/}' \
+mutant loss-not-sticky $q '/^void Queue::durability_lost/,/^}/{s/!state_.lose_durability()/false/;s/config_.cow->poisoned = true;/;/}' \
 	'a failed fdatasync is forgotten'
 mutant loss-not-told $q 's/config_.cow->poisoned = true;/;/' \
 	'the last commit does not know of a failed fdatasync'

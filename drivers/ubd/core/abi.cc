@@ -76,6 +76,11 @@ void ubd_queue_stats(ubd_queue *q, ubd_stats *out)
 	*out = queue(q).stats();
 }
 
+void ubd_stats_add(ubd_stats *sum, const ubd_stats *one)
+{
+	ubd::add_stats(*sum, *one);
+}
+
 void ubd_queue_memory(ubd_queue *q, ubd_memory *m)
 {
 	queue(q).account(*m);
@@ -106,7 +111,7 @@ void ubd_queue_end_stops(ubd_queue *q)
 	queue(q).end_stops();
 }
 
-void ubd_queue_show_state(ubd_queue *q, char *to, size_t bytes)
+bool ubd_queue_show_state(ubd_queue *q, char *to, size_t bytes)
 {
-	queue(q).show_state(to, bytes);
+	return queue(q).show_state(to, bytes);
 }

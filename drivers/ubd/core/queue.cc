@@ -216,15 +216,17 @@ void Queue::end_stops()
 }
 
 // Context: process, no lock held.
-void Queue::show_state(char *to, size_t bytes)
+bool Queue::show_state(char *to, size_t bytes)
 {
 	Guard guard(*this);
-	if (sync_failed_)
+	const bool failed = state_.durability_lost();
+	if (failed)
 		ubd_k_snprintf(to, bytes, "failed: durability is lost");
 	else if (stop_error_)
 		ubd_k_snprintf(to, bytes, "stopped: %s", errno_words(stop_error_));
 	else
 		ubd_k_snprintf(to, bytes, "running");
+	return !failed && !stop_error_;
 }
 
 // Context: process, no lock held.
@@ -488,7 +490,7 @@ bool Queue::prepare_head()
 // there is no memory.
 bool Queue::begin(Request &rq)
 {
-	if (sync_failed_ && rq.op != UBD_OP_READ) {
+	if (rq.op != UBD_OP_READ && state_.durability_lost()) {
 		end_head(rq, UBD_STATUS_IOERR);
 		return true;
 	}
@@ -817,7 +819,7 @@ void Queue::end_sync(Chunk &leader, u8 status)
 {
 	if (config_.cow && config_.cow->bitmap.sealed())
 		config_.cow->bitmap.end_failed();
-	if (sync_failed_) {
+	if (state_.durability_lost()) {
 		status = status == UBD_STATUS_OK ? u8{ UBD_STATUS_IOERR } : status;
 		while (!sync_waiting_.empty())
 			sync_joined_.push(sync_waiting_.pop());
@@ -940,7 +942,7 @@ void Queue::complete_ok(Chunk &chunk, ByteCount done)
 	if (chunk.op == HostOp::write_sync) {
 		stats_.host_dsync_writes++;
 		// Another call may have been told of the loss in this one's place.
-		if (sync_failed_) {
+		if (state_.durability_lost()) {
 			fail(chunk, UBD_STATUS_IOERR);
 			return finish_chunk(chunk);
 		}
@@ -968,13 +970,12 @@ bool Queue::use_buffered(Chunk &chunk)
 void Queue::read_past_end(Chunk &chunk)
 {
 	stats_.zeroed_reads++;
-	if (!shrunk_reported_)
+	if (state_.find_shrunk())
 		ubd_k_log(UBD_LOG_WARN, false,
 			  "%s: %s: the file ends before the device does (read at byte %llu): was it truncated while in "
 			  "use? What is missing reads as zeros; grow it back with truncate -s, and restore its "
 			  "content\n",
 			  config_.disk, path_of(chunk), chunk.offset.value);
-	shrunk_reported_ = true;
 	chunk.zero_rest();
 	finish_chunk(chunk);
 }
@@ -1144,7 +1145,7 @@ void Queue::finish_chunk(Chunk &chunk)
 		commit_failed_ = h.status != UBD_STATUS_OK;
 		return;
 	}
-	if (last && h.sync_pending && h.status == UBD_STATUS_OK && sync_failed_)
+	if (last && h.sync_pending && h.status == UBD_STATUS_OK && state_.durability_lost())
 		h.status = UBD_STATUS_IOERR;
 	if (last && h.sync_pending && h.status == UBD_STATUS_OK) {
 		h.sync_pending = false;
@@ -1217,9 +1218,8 @@ const char *Queue::path_of(const Chunk &chunk) const
 // anything about them.
 void Queue::durability_lost(int error)
 {
-	if (sync_failed_)
+	if (!state_.lose_durability())
 		return;
-	sync_failed_ = true;
 	if (config_.cow)
 		config_.cow->poisoned = true;
 	ubd_k_log(UBD_LOG_ERROR, false,
@@ -1234,9 +1234,8 @@ void Queue::durability_lost(int error)
 void Queue::check_file()
 {
 	// Who leaves, or stands, may be about to take another file.
-	if (removed_reported_ || leaving_ || !engine_.file_removed())
+	if (leaving_ || !engine_.file_removed() || !state_.find_removed())
 		return;
-	removed_reported_ = true;
 	ubd_k_log(UBD_LOG_WARN, false,
 		  "%s: %s: the file was removed on the host while in use; the device goes on, but all is lost when the "
 		  "guest ends: copy what you need to another disk\n",

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * A queue: tickets, pump, reserve, completions. One object under one lock, so
- * that a device can have several.
+ * that a device can have several: a raw one has, where there are several CPUs.
+ * What these share is in device_state.hh. There is no order between queues; the
+ * block layer asks for none, and a flush is for what has ended, in any queue.
  *
  * enqueue() gives each request a ticket and appends it to the FIFO; it always
  * accepts. The pump serves the FIFO in order: a header for the request at the
@@ -37,6 +39,7 @@
 #define UBD_CORE_QUEUE_HH
 
 #include "cow.hh"
+#include "device_state.hh"
 #include "engine.hh"
 #include "layout.hh"
 #include "list.hh"
@@ -55,7 +58,8 @@ struct QueueConfig {
 	// By O_DIRECT a transfer has to begin at a multiple of this, and ends at one,
 	// but at the file's end. Bytes; a power of two.
 	u32 block = 1;
-	Cow *cow = nullptr; // of a COW device
+	Cow *cow = nullptr; // of a COW device, which has one queue only
+	DeviceState *state = nullptr; // of a device that has several queues
 	u32 poll_ns = 0; // completions are looked for that long at most before the CPU idles
 	bool stop_when_full = false; // what the host has no space for is kept, not failed
 	// Nothing goes on before the host has done what it has: the guest's clock stands
@@ -66,7 +70,8 @@ struct QueueConfig {
 class Queue {
 public:
 	Queue(ubd_kqueue *k, Engine &engine, const Layout &layout, const QueueConfig &config)
-		: k_(k), engine_(engine), layout_(layout), config_(config), window_(config.poll_ns)
+		: k_(k), engine_(engine), layout_(layout), config_(config),
+		  state_(config.state ? *config.state : own_state_), window_(config.poll_ns)
 	{
 	}
 	Queue(const Queue &) = delete;
@@ -99,7 +104,8 @@ public:
 	// now on.
 	void end_stops();
 	// In words, at most so many bytes: running, stopped and why, or failed.
-	void show_state(char *to, size_t bytes);
+	// True if it is running.
+	bool show_state(char *to, size_t bytes);
 	// The device goes: no more commits begin. True when none is with the host.
 	bool drained();
 	// It stays after all: commits begin again. Process context.
@@ -184,6 +190,8 @@ private:
 	Engine &engine_;
 	const Layout &layout_;
 	const QueueConfig config_;
+	DeviceState own_state_; // where it has one queue
+	DeviceState &state_;
 
 	Fifo<Request> fifo_; // accepted, not wholly prepared
 	Fifo<Request> done_; // to be ended
@@ -227,9 +235,6 @@ private:
 	bool no_punch_ = false; // the host's file system cannot
 	bool no_zero_ = false;
 	bool no_allocate_ = false;
-	bool sync_failed_ = false;
-	bool shrunk_reported_ = false;
-	bool removed_reported_ = false;
 
 	// Not on the stack: who swaps out may have little of it left.
 	static constexpr u32 batch_size = 32;

@@ -82,11 +82,38 @@ private:
 
 } // namespace
 
+// Nothing is in flight.
+void DeviceQueue::close()
+{
+	if (queue)
+		queue->~Queue();
+	queue = nullptr;
+	uring.close();
+	threads.close();
+#ifdef UBD_FAULTS
+	if (faults)
+		ubd_k_free(faults->recorder().take_memory());
+	faults = nullptr;
+#endif
+}
+
+void DeviceQueue::make(const Layout &layout, const QueueConfig &c)
+{
+#ifdef UBD_FAULTS
+	faults = new (Place{ faults_memory_ }) FaultEngine(*engine, fault_timer_);
+	faults->set_block(c.block);
+	Engine &used = *faults;
+#else
+	Engine &used = *engine;
+#endif
+	queue = new (Place{ queue_memory_ }) Queue(k, used, layout, c);
+}
+
 Device::Device(const ubd_options &o, const ubd_open_settings &s, const char *disk, ubd_kqueue *k)
-	: k_(k), disk_(disk), index_(o.index), want_read_only_(o.read_only), werror_(o.werror),
+	: disk_(disk), index_(o.index), want_read_only_(o.read_only), werror_(o.werror),
 	  cache_(s.snapshot && !o.read_only ? UBD_CACHE_WRITEBACK : o.cache), shared_(o.shared),
 	  no_discard_(o.no_discard), plain_(o.plain), settings_(s), snapshot_(s.snapshot && !o.read_only),
-	  asked_(o.engine != UBD_ENGINE_DEFAULT ? o.engine : s.engine)
+	  asked_(o.engine != UBD_ENGINE_DEFAULT ? o.engine : s.engine), first_(k)
 {
 	copy_text(path_, o.path, sizeof(path_));
 	copy_text(shown_, o.shown, sizeof(shown_));
@@ -98,17 +125,14 @@ Device::Device(const ubd_options &o, const ubd_open_settings &s, const char *dis
 // No request is queued or in flight.
 Device::~Device()
 {
-	if (queue_) {
-		if (is_cow_)
-			cow_file_.commit_last(request(FileRole::container), file_);
-		queue_->~Queue();
+	if (first_.queue && is_cow_)
+		cow_file_.commit_last(request(FileRole::container), file_);
+	while (queue_count_ > 1) {
+		DeviceQueue *q = queues_[--queue_count_];
+		q->~DeviceQueue();
+		ubd_k_free(q);
 	}
-	uring_.close();
-	threads_.close();
-#ifdef UBD_FAULTS
-	if (faults_)
-		ubd_k_free(faults_->recorder().take_memory());
-#endif
+	first_.close();
 	relay_release(index_);
 }
 
@@ -133,7 +157,37 @@ Error Device::open()
 		cow_file_.set_no_flush();
 	tell_relay();
 	UBD_TRY(open_engine());
-	make_queue();
+	make_queue(first_);
+	return no_error;
+}
+
+/*
+ * The same engine by openings of its own: of two fdatasyncs by one opening that run
+ * together, one may be told success for what the other one lost.
+ */
+Error Device::add_queue(ubd_kqueue *k, Queue *&out)
+{
+	UBD_ASSERT(!is_cow_ && queue_count_ < UBD_MAX_QUEUES);
+	void *memory = ubd_k_zalloc(sizeof(DeviceQueue));
+	if (!memory) {
+		ubd_k_log(UBD_LOG_ERROR, false, "%s: %s: no memory for another queue; give the guest more (mem=)\n",
+			  disk_, shown_);
+		return Error{ errno_nomem };
+	}
+	auto *q = new (Place{ memory }) DeviceQueue(k);
+	EngineFiles files = engine_files();
+	Error e = file_.open_for_queue(request(FileRole::device), queue_count_, files.fds[main_file],
+				       files.sync_write_fd);
+	if (!e)
+		e = first_.engine == &first_.uring ? open_uring(*q, files) : open_threads(*q, files);
+	if (e) {
+		q->~DeviceQueue();
+		ubd_k_free(q);
+		return e;
+	}
+	make_queue(*q);
+	queues_[queue_count_++] = q;
+	out = q->queue;
 	return no_error;
 }
 
@@ -323,7 +377,7 @@ void Device::tell_relay(bool may_commit)
 	relay_hold(index_, files, commit);
 }
 
-Error Device::open_engine()
+EngineFiles Device::engine_files() const
 {
 	const HostFile &backing = cow_file_.backing();
 	EngineFiles files;
@@ -333,15 +387,21 @@ Error Device::open_engine()
 	files.fds[buffered_file] = file_.fd();
 	files.fds[backing_file + buffered_file] = backing.fd();
 	files.sync_write_fd = file_.sync_fd();
+	return files;
+}
+
+Error Device::open_engine()
+{
+	const EngineFiles files = engine_files();
 	wake_fd_ = settings_.wake_fd;
 	if (settings_.await_host)
 		UBD_TRY(make_silent_event());
 	if (asked_ != UBD_ENGINE_THREADS) {
-		const Error e = open_uring(files);
+		const Error e = open_uring(first_, files);
 		if (!e || asked_ == UBD_ENGINE_IO_URING || !is_forbidden(e.number))
 			return e;
 	}
-	return open_threads(files);
+	return open_threads(first_, files);
 }
 
 // Who awaits the host is not to be interrupted when it is done: the relay does not
@@ -356,13 +416,14 @@ Error Device::make_silent_event()
 	return no_error;
 }
 
-Error Device::open_uring(const EngineFiles &files)
+Error Device::open_uring(DeviceQueue &q, const EngineFiles &files)
 {
-	const Error e = uring_.open(settings_.queue_depth, wake_fd_, files, !file_.read_only());
-	const bool alone = asked_ == UBD_ENGINE_IO_URING || !is_forbidden(e.number);
+	const Error e = q.uring.open(settings_.queue_depth, wake_fd_, files, !file_.read_only());
+	// The first queue decides for all.
+	const bool alone = asked_ == UBD_ENGINE_IO_URING || !is_forbidden(e.number) || &q != &first_;
 	if (!e) {
-		engine_ = &uring_;
-		if (const int why = uring_.writer_error().number)
+		q.engine = &q.uring;
+		if (const int why = q.uring.writer_error().number)
 			ubd_k_log(UBD_LOG_WARN, false,
 				  "%s: %s: the host lets us have no thread for writes: %s (%d); io_uring does them, "
 				  "which is slower: raise the limits on processes (ulimit -u, pids.max)\n",
@@ -377,11 +438,12 @@ Error Device::open_uring(const EngineFiles &files)
 	return e;
 }
 
-Error Device::open_threads(const EngineFiles &files)
+Error Device::open_threads(DeviceQueue &q, const EngineFiles &files)
 {
-	const Error e = threads_.open(settings_.queue_depth, wake_fd_, files);
+	const u32 queues = queue_count(settings_.queues, settings_.cpus, is_cow_);
+	const Error e = q.threads.open(settings_.queue_depth, wake_fd_, files, queues);
 	if (!e)
-		engine_ = &threads_;
+		q.engine = &q.threads;
 	else
 		ubd_k_log(UBD_LOG_ERROR, false,
 			  "%s: %s: cannot start threads: %s (%d); raise the limits on processes and open files "
@@ -390,7 +452,7 @@ Error Device::open_threads(const EngineFiles &files)
 	return e;
 }
 
-void Device::make_queue()
+void Device::make_queue(DeviceQueue &q)
 {
 	QueueConfig c;
 	c.disk = disk_;
@@ -404,15 +466,8 @@ void Device::make_queue()
 	c.poll_ns = host_cpus() > 1 && !settings_.await_host ? settings_.poll_us * 1000 : 0;
 	c.await_host = settings_.await_host;
 	c.cow = is_cow_ ? &cow_file_.cow() : nullptr;
-	const Layout &layout = is_cow_ ? static_cast<const Layout &>(cow_layout_) : raw_layout_;
-#ifdef UBD_FAULTS
-	faults_ = new (Place{ faults_memory_ }) FaultEngine(*engine_, fault_timer_);
-	faults_->set_block(direct_block_);
-	Engine &engine = *faults_;
-#else
-	Engine &engine = *engine_;
-#endif
-	queue_ = new (Place{ queue_memory_ }) Queue(k_, engine, layout, c);
+	c.state = &state_;
+	q.make(is_cow_ ? static_cast<const Layout &>(cow_layout_) : raw_layout_, c);
 }
 
 void Device::info(ubd_device_info &out) const
@@ -430,15 +485,18 @@ void Device::info(ubd_device_info &out) const
 	out.path = shown_;
 	out.serial = serial_;
 	out.mode = snapshot_ ? "snapshot" : name_of(cache_);
-	out.engine = engine_->name();
+	out.engine = first_.engine->name();
 	out.werror = name_of(werror_);
 	out.stops = werror_ == UBD_WERROR_STOP;
-	out.guest_bytes = sizeof(*this);
+	out.queues = queue_count(settings_.queues, settings_.cpus, is_cow_);
+	out.guest_bytes = sizeof(*this) + (queue_count_ - 1) * sizeof(DeviceQueue);
 }
 
 void Device::host_memory(ubd_host_memory &out) const
 {
-	out.rings = engine_ == &uring_ ? uring_.host_bytes() : threads_.host_bytes();
+	out.rings = 0;
+	for (u32 i = 0; i < queue_count_; i++)
+		out.rings += queues_[i]->host_bytes();
 	out.bitmap = cow_file_.memory_now();
 	out.bitmap_reserved = cow_file_.memory_reserved();
 }
@@ -493,7 +551,7 @@ Error Device::grow_cow_file(u64 wanted)
 		tell_relay();
 	}
 	if (lost || grown->lost)
-		queue_->lose_durability(errno_io);
+		first_.queue->lose_durability(errno_io);
 	grown->~CowGrown();
 	ubd_k_free(memory);
 	return e;
@@ -502,9 +560,9 @@ Error Device::grow_cow_file(u64 wanted)
 Error Device::grow_cow_file(u64 wanted, CowGrown &grown)
 {
 	UBD_TRY(cow_file_.prepare_growth(request(FileRole::container), file_, wanted, grown));
-	const unsigned long flags = ubd_k_lock(k_);
+	const unsigned long flags = ubd_k_lock(first_.k);
 	cow_file_.adopt(file_, grown);
-	ubd_k_unlock(k_, flags);
+	ubd_k_unlock(first_.k, flags);
 	return no_error;
 }
 
@@ -555,6 +613,14 @@ ubd_queue *ubd_device_queue(ubd_device *d)
 	return reinterpret_cast<ubd_queue *>(&device(d).queue());
 }
 
+int ubd_device_add_queue(ubd_device *d, ubd_kqueue *k, ubd_queue **out)
+{
+	ubd::Queue *q = nullptr;
+	const ubd::Error e = device(d).add_queue(k, q);
+	*out = reinterpret_cast<ubd_queue *>(q);
+	return e.number;
+}
+
 bool ubd_device_conflicts(ubd_device *d, const char *path, bool below, bool read_only)
 {
 	struct stat st;
@@ -592,35 +658,82 @@ void ubd::KernelFaultTimer::arm(u64 ms)
 	ubd_k_arm_fault_timer(k_, static_cast<u32>(ms));
 }
 
+// Each queue has the rules for itself, and counts by itself.
+void ubd::Device::set_faults(const FaultRules &rules)
+{
+	for (u32 i = 0; i < queue_count_; i++) {
+		DeviceQueue &q = *queues_[i];
+		const unsigned long flags = ubd_k_lock(q.k);
+		q.faults->set(rules);
+		ubd_k_unlock(q.k, flags);
+		q.queue->commit(); // what was held back comes now
+	}
+}
+
+void ubd::Device::show_faults(char *to, size_t bytes)
+{
+	for (u32 i = 0; i < queue_count_; i++) {
+		DeviceQueue &q = *queues_[i];
+		size_t used = __builtin_strlen(to);
+		if (queue_count_ > 1 && bytes - used > 20)
+			used += static_cast<size_t>(ubd_k_snprintf(to + used, bytes - used, "queue %u:\n", i));
+		const unsigned long flags = ubd_k_lock(q.k);
+		q.faults->show(to + used, bytes - used);
+		ubd_k_unlock(q.k, flags);
+	}
+}
+
+// Context: softirq, no lock held. As an interrupt: the late ones are announced.
+void ubd::Device::fault_timer(ubd_kqueue *k)
+{
+	for (u32 i = 0; i < queue_count_; i++) {
+		DeviceQueue &q = *queues_[i];
+		if (q.k != k)
+			continue;
+		const unsigned long flags = ubd_k_lock(k);
+		q.faults->expire();
+		ubd_k_unlock(k, flags);
+		q.queue->interrupt();
+	}
+}
+
+// Of one queue: what several do has no order.
+ubd::Error ubd::Device::record(const RecordCommand &c)
+{
+	if (queue_count_ > 1)
+		return Error{ errno_opnotsupp };
+	void *memory = nullptr;
+	if (c.verb == RecordCommand::Verb::on && !(memory = ubd_k_zalloc(c.number)))
+		return Error{ errno_nomem };
+	const unsigned long flags = ubd_k_lock(first_.k);
+	const Error e = first_.faults->recorder().obey(c, memory);
+	ubd_k_unlock(first_.k, flags);
+	ubd_k_free(memory);
+	return e;
+}
+
+long ubd::Device::read_record(u64 offset, void *to, size_t bytes)
+{
+	u64 done = 0;
+	const unsigned long flags = ubd_k_lock(first_.k);
+	const Error e = first_.faults->recorder().read(offset, to, bytes, done);
+	ubd_k_unlock(first_.k, flags);
+	return e ? -e.number : static_cast<long>(done);
+}
+
 int ubd_device_set_fault(ubd_device *d, const char *text, size_t bytes)
 {
 	ubd::FaultRules rules;
 	if (ubd::Error e = ubd::FaultRules::parse(text, bytes, rules))
 		return e.number;
-	unsigned long flags = ubd_k_lock(device(d).kernel());
-	device(d).faults().set(rules);
-	ubd_k_unlock(device(d).kernel(), flags);
-	device(d).queue().commit(); // what was held back comes now
+	device(d).set_faults(rules);
 	return 0;
 }
 
 void ubd_device_show_fault(ubd_device *d, char *to, size_t bytes)
 {
-	unsigned long flags = ubd_k_lock(device(d).kernel());
-	device(d).faults().show(to, bytes);
-	ubd_k_unlock(device(d).kernel(), flags);
-}
-
-ubd::Error ubd::Device::record(const RecordCommand &c)
-{
-	void *memory = nullptr;
-	if (c.verb == RecordCommand::Verb::on && !(memory = ubd_k_zalloc(c.number)))
-		return Error{ errno_nomem };
-	const unsigned long flags = ubd_k_lock(k_);
-	const Error e = faults_->recorder().obey(c, memory);
-	ubd_k_unlock(k_, flags);
-	ubd_k_free(memory);
-	return e;
+	to[0] = '\0';
+	device(d).show_faults(to, bytes);
 }
 
 int ubd_device_record(ubd_device *d, const char *text, size_t bytes)
@@ -633,20 +746,13 @@ int ubd_device_record(ubd_device *d, const char *text, size_t bytes)
 
 long ubd_device_read_record(ubd_device *d, ubd_u64 offset, void *to, size_t bytes)
 {
-	ubd::u64 done = 0;
-	const unsigned long flags = ubd_k_lock(device(d).kernel());
-	const ubd::Error e = device(d).faults().recorder().read(offset, to, bytes, done);
-	ubd_k_unlock(device(d).kernel(), flags);
-	return e ? -e.number : static_cast<long>(done);
+	return device(d).read_record(offset, to, bytes);
 }
 
-// Context: softirq, no lock held. As an interrupt: the late ones are announced.
-void ubd_device_fault_timer(ubd_device *d)
+// Context: softirq, no lock held.
+void ubd_device_fault_timer(ubd_device *d, ubd_kqueue *k)
 {
-	unsigned long flags = ubd_k_lock(device(d).kernel());
-	device(d).faults().expire();
-	ubd_k_unlock(device(d).kernel(), flags);
-	device(d).queue().interrupt();
+	device(d).fault_timer(k);
 }
 
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A device put together: its files, its engine, its layout, its queue. Opened
- * and closed in process context, under kernel/'s device mutex.
+ * A device put together: its files, its layout, its queues, each with an engine.
+ * Opened and closed in process context, under kernel/'s device mutex.
  */
 #ifndef UBD_HOST_DEVICE_HH
 #define UBD_HOST_DEVICE_HH
@@ -29,6 +29,39 @@ private:
 };
 #endif
 
+/*
+ * A queue with what is its own: engine, and faults on demand. Where the host's
+ * file is written to, it also has openings of its own (HostFile::open_for_queue()).
+ */
+class DeviceQueue {
+public:
+	explicit DeviceQueue(ubd_kqueue *kernel) : k(kernel) {}
+	DeviceQueue(const DeviceQueue &) = delete;
+	DeviceQueue &operator=(const DeviceQueue &) = delete;
+	~DeviceQueue() { close(); }
+
+	void make(const Layout &layout, const QueueConfig &c);
+	void close();
+	u64 host_bytes() const { return engine == &uring ? uring.host_bytes() : threads.host_bytes(); }
+
+	ubd_kqueue *const k;
+	UringEngine uring;
+	ThreadsEngine threads;
+	Engine *engine = nullptr; // the one of them that is open
+	Queue *queue = nullptr;
+#ifdef UBD_FAULTS
+	FaultEngine *faults = nullptr; // made around the engine
+#endif
+
+private:
+#ifdef UBD_FAULTS
+	KernelFaultTimer fault_timer_{ k };
+	alignas(FaultEngine) char faults_memory_[sizeof(FaultEngine)];
+#endif
+	// Made when it is known what it is for.
+	alignas(Queue) char queue_memory_[sizeof(Queue)];
+};
+
 class Device {
 public:
 	Device(const ubd_options &o, const ubd_open_settings &s, const char *disk, ubd_kqueue *k);
@@ -43,20 +76,21 @@ public:
 	Error measure(u64 &bytes);
 	Error grow(u64 &bytes);
 	bool is_cow() const { return is_cow_; }
-	Queue &queue() { return *queue_; }
+	// One that every device has.
+	Queue &queue() { return *first_.queue; }
+	Error add_queue(ubd_kqueue *k, Queue *&out);
 	// The file is one of the device's, and one of both sides writes to it.
 	bool conflicts(const struct stat &st, bool read_only) const
 	{
 		return (file_.is(st) && !(file_.read_only() && read_only)) ||
 		       (cow_file_.backing().is(st) && !read_only);
 	}
-	ubd_kqueue *kernel() const { return k_; }
 #ifdef UBD_FAULTS
-	FaultEngine &faults()
-	{
-		return *faults_;
-	}
+	void set_faults(const FaultRules &rules);
+	void show_faults(char *to, size_t bytes);
+	void fault_timer(ubd_kqueue *k);
 	Error record(const RecordCommand &c);
+	long read_record(u64 offset, void *to, size_t bytes);
 #endif
 
 private:
@@ -69,10 +103,11 @@ private:
 	void check_direct(char *why, size_t bytes);
 	Error check_block_size();
 	void check_werror();
+	EngineFiles engine_files() const;
 	Error open_engine();
 	Error make_silent_event();
-	Error open_uring(const EngineFiles &files);
-	Error open_threads(const EngineFiles &files);
+	Error open_uring(DeviceQueue &q, const EngineFiles &files);
+	Error open_threads(DeviceQueue &q, const EngineFiles &files);
 	void tell_relay(bool may_commit = true);
 	Error grow_cow_file(u64 bytes);
 	Error grow_cow_file(u64 bytes, CowGrown &grown);
@@ -80,13 +115,12 @@ private:
 	{
 		return is_cow_ ? cow_file_.size().value : file_.size().value;
 	}
-	void make_queue();
+	void make_queue(DeviceQueue &q);
 	OpenRequest request(FileRole role) const;
 	CowRequest cow_request() const;
 
 	static constexpr u32 usual_alignment = 4; // of memory, bytes
 
-	ubd_kqueue *const k_;
 	const char *const disk_;
 	const u32 index_;
 	const bool want_read_only_;
@@ -112,21 +146,14 @@ private:
 
 	sys::Fd silent_event_; // as the files
 	int wake_fd_ = -1;
-	HostFile file_; // outlives the engine: declared before it
+	HostFile file_; // outlives the engines: declared before them
 	CowFile cow_file_;
-	UringEngine uring_;
-	ThreadsEngine threads_;
-	Engine *engine_ = nullptr; // the one of them that is open
-#ifdef UBD_FAULTS
-	KernelFaultTimer fault_timer_{ k_ };
-	alignas(FaultEngine) char faults_memory_[sizeof(FaultEngine)];
-	FaultEngine *faults_ = nullptr; // made around it
-#endif
 	RawLayout raw_layout_;
 	CowLayout cow_layout_{ cow_file_.cow() };
-	// Made when it is known what it is for.
-	alignas(Queue) char queue_memory_[sizeof(Queue)];
-	Queue *queue_ = nullptr;
+	DeviceState state_;
+	DeviceQueue first_;
+	DeviceQueue *queues_[UBD_MAX_QUEUES]{ &first_ }; // the others on the heap
+	u32 queue_count_ = 1;
 };
 
 } // namespace ubd

@@ -257,9 +257,13 @@ constinit HostFile *HostFile::first_open = nullptr;
 u32 HostFile::own_openings(const struct stat &st) const
 {
 	u32 n = 0;
-	for (const HostFile *f = first_open; f; f = f->next_open_)
-		if (f->is(st))
-			n += 1 + f->sync_fd_.valid() + f->direct_fd_.valid();
+	for (const HostFile *f = first_open; f; f = f->next_open_) {
+		if (!f->is(st))
+			continue;
+		n += 1 + f->sync_fd_.valid() + f->direct_fd_.valid();
+		for (const auto &q : f->more_)
+			n += q.data.valid() + q.sync.valid();
+	}
 	return n;
 }
 
@@ -328,6 +332,21 @@ void HostFile::close_direct()
 Error HostFile::make_sync_direct(const OpenRequest &r)
 {
 	return read_only_ ? no_error : open_again(r, O_DIRECT, sync_fd_);
+}
+
+Error HostFile::open_for_queue(const OpenRequest &r, u32 number, int &data, int &sync)
+{
+	if (read_only_)
+		return no_error;
+	const int flags = direct_fd_.valid() ? O_DIRECT : 0;
+	auto &q = more_[number - 1];
+	UBD_TRY(open_again(r, flags, q.data));
+	UBD_TRY(open_again(r, flags, q.sync));
+	if (!q.data.valid() || !q.sync.valid())
+		return refuse(r, errno_inval, "the host has no O_DIRECT any more", "give cache=writeback");
+	data = q.data.get();
+	sync = q.sync.get();
+	return no_error;
 }
 
 // Leaves 0 where O_DIRECT can be opened, and cannot be had.
@@ -523,6 +542,10 @@ void HostFile::close()
 		lock.l_type = F_UNLCK;
 		(void)sys::call(SYS_fcntl, fd_.get(), F_OFD_SETLK, sys::arg(&lock));
 		locked_ = false;
+	}
+	for (auto &q : more_) {
+		q.data.reset();
+		q.sync.reset();
 	}
 	direct_fd_.reset();
 	sync_fd_.reset();

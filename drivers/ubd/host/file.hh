@@ -61,6 +61,12 @@ public:
 	void close_direct();
 	// That it is, is decided: the writes of sync_fd() go by O_DIRECT, too.
 	Error make_sync_direct(const OpenRequest &request);
+	/*
+	 * Openings for another queue, numbered from 1: one in place of data_fd(), one
+	 * in place of sync_fd(), which are what `data` and `sync` hold before. They
+	 * stay open as long as the file. One that is only read needs none.
+	 */
+	Error open_for_queue(const OpenRequest &request, u32 number, int &data, int &sync);
 	void close();
 	// The size that it has now. Logs the one message when it fails.
 	Error measure_again(const OpenRequest &request, u64 &bytes) const;
@@ -120,6 +126,10 @@ private:
 	sys::Fd fd_;
 	sys::Fd sync_fd_;
 	sys::Fd direct_fd_;
+	struct {
+		sys::Fd data;
+		sys::Fd sync;
+	} more_[UBD_MAX_QUEUES - 1];
 	ByteCount size_;
 	u64 dev_ = 0;
 	u64 ino_ = 0;

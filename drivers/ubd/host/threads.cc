@@ -16,7 +16,7 @@ namespace ubd
 namespace
 {
 
-// In the pool at most: what may wait for the host's disk at a time.
+// In the pools of a device at most: what may wait for the host's disk at a time.
 constexpr u32 pool_threads = 16;
 // The thread that writes looks that long for the next part before it sleeps.
 constexpr u32 writer_spin_ns = 50000;
@@ -29,7 +29,7 @@ constexpr int RWF_NOWAIT = 8;
 } // namespace
 
 // Context: process, may sleep, no lock held.
-Error ThreadsEngine::open(u32 depth, int wake_fd, const EngineFiles &files)
+Error ThreadsEngine::open(u32 depth, int wake_fd, const EngineFiles &files, u32 engines)
 {
 	files_ = files;
 	unnamed_ = files_.have_no_name();
@@ -39,7 +39,7 @@ Error ThreadsEngine::open(u32 depth, int wake_fd, const EngineFiles &files)
 	for (u32 i = 0; i < EngineFiles::most; i++)
 		may_wait_[i] = sys::call(SYS_fcntl, files.fds[i], F_GETFL) & O_DIRECT;
 	Error e = no_error;
-	for (u32 n = min(pool_threads, depth); n; n /= 2)
+	for (u32 n = min(pool_threads / engines, depth); n; n /= 2)
 		if (e = pool_.start(n, depth + own_slots, wake_fd, files, 0); !e)
 			break;
 	if (!e)

@@ -25,10 +25,10 @@ public:
 	ThreadsEngine(const ThreadsEngine &) = delete;
 	ThreadsEngine &operator=(const ThreadsEngine &) = delete;
 
-	// For `depth` chunks in flight, announced on `wake_fd`. With fewer threads
-	// than it wants if the host lets it have no more; an error if it has none.
-	// Process context.
-	Error open(u32 depth, int wake_fd, const EngineFiles &files);
+	// For `depth` chunks in flight, announced on `wake_fd`; one of so many of the
+	// device, which share the threads that it may have. With fewer threads than it
+	// wants if the host lets it have no more; an error if it has none. Process context.
+	Error open(u32 depth, int wake_fd, const EngineFiles &files, u32 engines = 1);
 	// Nothing may be in flight. Process context.
 	void close();
 

@@ -57,8 +57,10 @@ Error UringEngine::open(u32 depth, int wake_fd, const EngineFiles &files, bool w
 		close();
 		return e;
 	}
-	// So that the host need not look it up in each call; where it cannot, it does.
-	(void)io_uring_register_ring_fd(&ring_);
+	// So that the host need not look it up in each call; where it cannot, it does. But
+	// that is for the host thread that asks, and each CPU is one.
+	if (ubd_k_one_cpu())
+		(void)io_uring_register_ring_fd(&ring_);
 	if (writer)
 		writer_error_ =
 			workers_.start(1, capacity_ + own_slots, wake_fd, files, host_cpus() > 1 ? worker_spin_ns : 0);

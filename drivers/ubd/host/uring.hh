@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The io_uring engine: one ring for each queue, one eventfd for the module.
- * Calls come under the queue lock, in the one thread that is the UML kernel.
+ * Calls come under the queue lock, in the host thread that is the guest's CPU.
  *
  * Announcements: between quiet() and listen() the host raises no eventfd
  * (IORING_CQ_EVENTFD_DISABLED). listen() looks once more after a full barrier,

@@ -33,11 +33,6 @@
 /* Changed under ubd_devices_lock; the interrupt walks it under RCU. */
 LIST_HEAD(ubd_disks);
 
-static struct ubd_disk *disk_of(struct request_queue *q)
-{
-	return q->queuedata;
-}
-
 /* Context: that of ubd_queue_rq(). */
 static bool fill_request(struct ubd_request *r, struct request *rq)
 {
@@ -75,38 +70,93 @@ static bool fill_request(struct ubd_request *r, struct request *rq)
 	return true;
 }
 
-/* Context: atomic (no BLK_MQ_F_BLOCKING): never sleeps, always accepts. */
-static blk_status_t ubd_queue_rq(struct blk_mq_hw_ctx *hctx, const struct blk_mq_queue_data *bd)
+static struct ubd_kqueue *kqueue_at(struct ubd_disk *d, u32 i)
+{
+	struct ubd_kqueue *k = &d->kq;
+
+	while (i--)
+		k = k->next;
+	return k;
+}
+
+#ifdef UBD_FAULTS
+
+static struct ubd_disk *disk_of(struct request_queue *q)
+{
+	return q->queuedata;
+}
+
+/* More queues than blk-mq has of one CPU: the tag decides, each is served at once. */
+static bool is_spread(const struct ubd_disk *d)
+{
+	return d->queues > d->tag_set.nr_hw_queues;
+}
+
+static struct ubd_kqueue *kqueue_of(struct blk_mq_hw_ctx *hctx, const struct request *rq)
 {
 	struct ubd_disk *d = disk_of(hctx->queue);
 
+	return is_spread(d) ? kqueue_at(d, rq->tag % d->queues) : hctx->driver_data;
+}
+
+static bool is_last(const struct blk_mq_hw_ctx *hctx, const struct blk_mq_queue_data *bd)
+{
+	return bd->last || is_spread(disk_of(hctx->queue));
+}
+
+#else
+
+static struct ubd_kqueue *kqueue_of(struct blk_mq_hw_ctx *hctx, const struct request *rq)
+{
+	return hctx->driver_data;
+}
+
+static bool is_last(const struct blk_mq_hw_ctx *hctx, const struct blk_mq_queue_data *bd)
+{
+	return bd->last;
+}
+
+#endif
+
+/* Context: atomic (no BLK_MQ_F_BLOCKING): never sleeps, always accepts. Any CPU. */
+static blk_status_t ubd_queue_rq(struct blk_mq_hw_ctx *hctx, const struct blk_mq_queue_data *bd)
+{
 	if (!fill_request(blk_mq_rq_to_pdu(bd->rq), bd->rq))
 		return BLK_STS_NOTSUPP;
 	blk_mq_start_request(bd->rq);
-	ubd_queue_enqueue(d->kq.queue, blk_mq_rq_to_pdu(bd->rq), bd->last);
+	ubd_queue_enqueue(kqueue_of(hctx, bd->rq)->queue, blk_mq_rq_to_pdu(bd->rq), is_last(hctx, bd));
 	return BLK_STS_OK;
 }
 
 /* Context: atomic. */
 static void ubd_commit_rqs(struct blk_mq_hw_ctx *hctx)
 {
-	ubd_queue_commit(disk_of(hctx->queue)->kq.queue);
+	struct ubd_kqueue *k = hctx->driver_data;
+
+	ubd_queue_commit(k->queue);
+}
+
+static int ubd_init_hctx(struct blk_mq_hw_ctx *hctx, void *data, unsigned int i)
+{
+	hctx->driver_data = kqueue_at(data, i);
+	return 0;
 }
 
 /* Context: process (the block layer's timeout work), may not wait for requests. */
 static enum blk_eh_timer_return ubd_timeout(struct request *rq)
 {
-	struct ubd_disk *d = disk_of(rq->q);
+	struct ubd_queue *q = kqueue_of(rq->mq_hctx, rq)->queue;
 	u64 ms = rq->start_time_ns ? div_u64(ktime_get_ns() - rq->start_time_ns, NSEC_PER_MSEC)
 				   : jiffies_to_msecs(rq->timeout);
 
-	return ubd_queue_timeout(d->kq.queue, blk_mq_rq_to_pdu(rq), ms) ? BLK_EH_RESET_TIMER : BLK_EH_DONE;
+	return ubd_queue_timeout(q, blk_mq_rq_to_pdu(rq), ms) ? BLK_EH_RESET_TIMER : BLK_EH_DONE;
 }
 
 static const struct blk_mq_ops ubd_mq_ops = {
 	.queue_rq = ubd_queue_rq,
 	.commit_rqs = ubd_commit_rqs,
 	.timeout = ubd_timeout,
+	.init_hctx = ubd_init_hctx,
 };
 
 static u32 cylinders(const struct ubd_disk *d)
@@ -295,7 +345,8 @@ static int init_tag_set(struct ubd_disk *d, u32 depth)
 	int err;
 
 	d->tag_set.ops = &ubd_mq_ops;
-	d->tag_set.nr_hw_queues = 1;
+	d->tag_set.nr_hw_queues = d->queues;
+	d->tag_set.driver_data = d;
 	d->tag_set.queue_depth = depth;
 	d->tag_set.numa_node = NUMA_NO_NODE;
 	d->tag_set.cmd_size = sizeof(struct ubd_request);
@@ -305,6 +356,18 @@ static int init_tag_set(struct ubd_disk *d, u32 depth)
 	err = blk_mq_alloc_tag_set(&d->tag_set);
 	d->tag_set_ready = !err;
 	return err;
+}
+
+/* The queues see it, or no longer. */
+static void set_gendisk(struct ubd_disk *d, struct gendisk *disk)
+{
+	struct ubd_kqueue *k;
+
+	ubd_for_each_queue(k, d) {
+		if (!disk)
+			cancel_work_sync(&k->limits_work);
+		k->disk = disk;
+	}
 }
 
 static void unlink_disk(struct ubd_disk *d)
@@ -329,14 +392,13 @@ static int add_gendisk(struct ubd_disk *d, const struct ubd_settings *s)
 	strscpy(disk->disk_name, d->name, sizeof(disk->disk_name));
 	set_capacity(disk, d->info.bytes >> UBD_SECTOR_SHIFT);
 	set_disk_ro(disk, d->info.read_only);
-	d->kq.disk = disk;
+	set_gendisk(d, disk);
 	/* device_add_disk() reads the partition table: completions must come. */
 	list_add_tail_rcu(&d->link, &ubd_disks);
 	err = device_add_disk(d->pdev ? &d->pdev->dev : NULL, disk, ubd_attr_groups);
 	if (err) {
 		unlink_disk(d);
-		cancel_work_sync(&d->kq.limits_work);
-		d->kq.disk = NULL;
+		set_gendisk(d, NULL);
 		put_disk(disk);
 	}
 	return err;
@@ -355,13 +417,20 @@ static void log_disk(const struct ubd_disk *d)
 /* Undoes all that was done, in any state of it. */
 static void free_disk(struct ubd_disk *d)
 {
+	struct ubd_kqueue *k, *next;
+
 	if (d->tag_set_ready)
 		blk_mq_free_tag_set(&d->tag_set);
 	if (d->pdev)
 		platform_device_unregister(d->pdev);
-	ubd_kqueue_exit(&d->kq);
+	ubd_for_each_queue(k, d)
+		ubd_kqueue_exit(k);
 	if (d->device)
 		ubd_device_close(d->device);
+	for (k = d->kq.next; k; k = next) {
+		next = k->next;
+		kvfree(k);
+	}
 	kvfree(d);
 }
 
@@ -389,11 +458,42 @@ static bool taken(const struct ubd_disk *d, const struct ubd_settings *s)
 	return false;
 }
 
+static int add_queue(struct ubd_disk *d)
+{
+	struct ubd_kqueue *k = kvzalloc(sizeof(*k), GFP_KERNEL);
+	int err;
+
+	if (!k)
+		return -ENOMEM;
+	err = ubd_kqueue_init(k, d);
+	if (!err)
+		err = -ubd_device_add_queue(d->device, k, &k->queue);
+	if (err) {
+		ubd_kqueue_exit(k);
+		kvfree(k);
+		return err;
+	}
+	kqueue_at(d, d->queues++ - 1)->next = k;
+	return 0;
+}
+
+/* As many as it is to have. With fewer it does as well. */
+static void add_queues(struct ubd_disk *d)
+{
+	int err = 0;
+
+	while (d->queues < d->info.queues && !err)
+		err = add_queue(d);
+	if (err)
+		pr_warn("%s: %s: has %u of %u queues: error %d; look above for the reason, or give queues=%u\n",
+			d->name, d->options.shown, d->queues, d->info.queues, err, d->queues);
+}
+
 static int open_disk(struct ubd_disk *d, const struct ubd_settings *s)
 {
 	int err;
 
-	err = ubd_kqueue_init(&d->kq);
+	err = ubd_kqueue_init(&d->kq, d);
 	if (err) {
 		pr_err("%s: %s: no memory for the pools; give the guest more (mem=)\n", d->name, d->options.shown);
 		return err;
@@ -405,6 +505,9 @@ static int open_disk(struct ubd_disk *d, const struct ubd_settings *s)
 		return err;
 	ubd_device_get_info(d->device, &d->info);
 	d->kq.queue = ubd_device_queue(d->device);
+	d->queues = 1;
+	add_queues(d);
+	ubd_device_get_info(d->device, &d->info);
 	return 0;
 }
 
@@ -468,17 +571,23 @@ struct ubd_disk *ubd_disk_add(const struct ubd_options *options, const struct ub
 /* Nobody has it open: the module's count, or the caller, sees to that. */
 void ubd_disk_remove(struct ubd_disk *d)
 {
+	struct gendisk *disk = d->kq.disk;
+	struct ubd_kqueue *k;
+
 	lockdep_assert_held(&ubd_devices_lock);
 	ubd_debugfs_remove(d);
 	/* Who waits for space holds up the rest. */
-	ubd_queue_end_stops(d->kq.queue);
-	del_gendisk(d->kq.disk);
+	ubd_for_each_queue(k, d)
+		ubd_queue_end_stops(k->queue);
+	del_gendisk(disk);
 	/* A commit uses the device's memory: it ends before that goes. */
-	while (!ubd_queue_drained(d->kq.queue))
-		msleep(1);
+	ubd_for_each_queue(k, d) {
+		while (!ubd_queue_drained(k->queue))
+			msleep(1);
+	}
 	unlink_disk(d);
-	cancel_work_sync(&d->kq.limits_work);
-	put_disk(d->kq.disk);
+	set_gendisk(d, NULL);
+	put_disk(disk);
 	free_disk(d);
 }
 
@@ -507,30 +616,62 @@ int ubd_disk_retire(struct ubd_disk *d)
 
 void ubd_disk_memory(struct ubd_disk *d, struct ubd_memory *m)
 {
-	m->depth = d->tag_set.queue_depth;
-	m->fixed = sizeof(*d) + d->info.guest_bytes +
-		   m->depth * ALIGN(sizeof(struct request) + d->tag_set.cmd_size, cache_line_size());
-	m->headers_kept = READ_ONCE(d->kq.headers.curr_nr);
-	m->chunks_kept = READ_ONCE(d->kq.chunks.curr_nr);
-	ubd_queue_memory(d->kq.queue, m);
+	struct ubd_kqueue *k;
+
+	*m = (struct ubd_memory){};
+	ubd_for_each_queue(k, d) {
+		struct ubd_memory one = {
+			.depth = d->tag_set.queue_depth,
+			.headers_kept = READ_ONCE(k->headers.curr_nr),
+			.chunks_kept = READ_ONCE(k->chunks.curr_nr),
+		};
+
+		one.fixed = (k == &d->kq ? sizeof(*d) + d->info.guest_bytes : sizeof(*k)) +
+			    one.depth * ALIGN(sizeof(struct request) + d->tag_set.cmd_size, cache_line_size());
+		ubd_queue_memory(k->queue, &one);
+		m->at_rest += one.at_rest;
+		m->now += one.now;
+		m->at_most += one.at_most;
+	}
+}
+
+void ubd_disk_stats(struct ubd_disk *d, struct ubd_stats *to)
+{
+	struct ubd_kqueue *k;
+
+	*to = (struct ubd_stats){};
+	ubd_for_each_queue(k, d) {
+		struct ubd_stats one;
+
+		ubd_queue_stats(k->queue, &one);
+		ubd_stats_add(to, &one);
+	}
 }
 
 /* Context: interrupt. */
 void ubd_disks_interrupt(void)
 {
+	struct ubd_kqueue *k;
 	struct ubd_disk *d;
 
 	rcu_read_lock();
-	list_for_each_entry_rcu(d, &ubd_disks, link) ubd_queue_interrupt(d->kq.queue);
+	list_for_each_entry_rcu(d, &ubd_disks, link) {
+		ubd_for_each_queue(k, d)
+			ubd_queue_interrupt(k->queue);
+	}
 	rcu_read_unlock();
 }
 
 /* Context: process, at reboot. */
 void ubd_disks_go_synchronous(void)
 {
+	struct ubd_kqueue *k;
 	struct ubd_disk *d;
 
 	rcu_read_lock();
-	list_for_each_entry_rcu(d, &ubd_disks, link) ubd_queue_go_synchronous(d->kq.queue);
+	list_for_each_entry_rcu(d, &ubd_disks, link) {
+		ubd_for_each_queue(k, d)
+			ubd_queue_go_synchronous(k->queue);
+	}
 	rcu_read_unlock();
 }

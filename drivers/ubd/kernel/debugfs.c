@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What a disk counted, in debugfs: ubd/<disk>/stats (see stats.c). In builds with faults on
- * demand also ubd/<disk>/fault, see core/fault.hh, and ubd/<disk>/record, see
- * core/record.hh.
+ * What a disk counted, in debugfs: ubd/<disk>/stats (see stats.c), and each queue of
+ * it: queue0 and so on. In builds with faults on demand also ubd/<disk>/fault, see
+ * core/fault.hh, and ubd/<disk>/record, see core/record.hh.
  *
  * Context: process, may sleep.
  */
@@ -22,6 +22,13 @@ static int stats_show(struct seq_file *m, void *unused)
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(stats);
+
+static int queue_show(struct seq_file *m, void *unused)
+{
+	ubd_queue_stats_show(m, m->private);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(queue);
 
 #ifdef UBD_FAULTS
 
@@ -144,8 +151,16 @@ void ubd_debugfs_exit(void)
 
 void ubd_debugfs_add(struct ubd_disk *d)
 {
+	struct ubd_kqueue *k;
+	char name[16];
+	u32 i = 0;
+
 	d->debugfs = debugfs_create_dir(d->name, root);
 	debugfs_create_file("stats", 0444, d->debugfs, d, &stats_fops);
+	ubd_for_each_queue(k, d) {
+		snprintf(name, sizeof(name), "queue%u", i++);
+		debugfs_create_file(name, 0444, d->debugfs, k, &queue_fops);
+	}
 	add_fault(d);
 }
 

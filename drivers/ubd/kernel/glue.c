@@ -56,7 +56,7 @@ static void kqueue_fault_timer(struct timer_list *t)
 {
 	struct ubd_kqueue *k = container_of(t, struct ubd_kqueue, fault_timer);
 
-	ubd_device_fault_timer(container_of(k, struct ubd_disk, kq)->device);
+	ubd_device_fault_timer(k->owner->device, k);
 }
 
 /* Context: under the queue lock. A jiffy has begun already: so it may be early. */
@@ -97,10 +97,11 @@ static void kqueue_limits_work(struct work_struct *work)
 }
 
 /* Context: process, may sleep. */
-int ubd_kqueue_init(struct ubd_kqueue *k)
+int ubd_kqueue_init(struct ubd_kqueue *k, struct ubd_disk *owner)
 {
 	int err;
 
+	k->owner = owner;
 	spin_lock_init(&k->lock);
 	timer_setup(&k->timer, kqueue_timer, 0);
 	fault_timer_init(k);

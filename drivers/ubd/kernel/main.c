@@ -90,7 +90,13 @@ MODULE_PARM_DESC(cmdline, "take devices from the UML command line (default: yes,
 
 static uint queue_depth = 128;
 module_param(queue_depth, uint, 0444);
-MODULE_PARM_DESC(queue_depth, "requests in flight for a device, 1 to 1024 (default 128)");
+MODULE_PARM_DESC(queue_depth, "requests in flight for each queue of a device, 1 to 1024 (default 128)");
+
+static uint queues;
+module_param(queues, uint, 0444);
+MODULE_PARM_DESC(queues,
+		 "queues of a device, 0 to " __stringify(UBD_MAX_QUEUES) ", never more than CPUs; 0: one for "
+									 "each CPU (default 0); a COW file has one");
 
 static uint logical_block;
 module_param_named(block_size, logical_block, uint, 0444);
@@ -339,6 +345,10 @@ static int check_parameters(void)
 		pr_err("queue_depth=%u is out of range; it goes from 1 to 1024\n", queue_depth);
 		return -EINVAL;
 	}
+	if (queues > UBD_MAX_QUEUES) {
+		pr_err("queues=%u is out of range; it goes from 0 to %u\n", queues, UBD_MAX_QUEUES);
+		return -EINVAL;
+	}
 	if (prefix && (!*prefix || strlen(prefix) > 15 || strpbrk(prefix, "/!. \t\n"))) {
 		pr_err("prefix=\"%s\" cannot be part of a disk name; use 1 to 15 letters\n", prefix);
 		return -EINVAL;
@@ -365,6 +375,12 @@ static int check_parameters(void)
 		return -EINVAL;
 	}
 	settings.open.queue_depth = queue_depth;
+	settings.open.queues = queues;
+	settings.open.cpus = nr_cpu_ids;
+#ifdef UBD_FAULTS
+	/* So that a test has several on one CPU, see kqueue_of(). */
+	settings.open.cpus = max(settings.open.cpus, queues);
+#endif
 	settings.open.block_size = logical_block;
 	settings.open.commit_ms = commit_ms;
 	settings.open.poll_us = poll_us;
@@ -426,7 +442,7 @@ UBD_EXPORT(ubd_test_gendisk);
 
 void ubd_test_stats(struct ubd_disk *d, struct ubd_stats *to)
 {
-	ubd_queue_stats(d->kq.queue, to);
+	ubd_disk_stats(d, to);
 }
 UBD_EXPORT(ubd_test_stats);
 

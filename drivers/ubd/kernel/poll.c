@@ -20,27 +20,55 @@ static bool asleep;
 /* Context: any, under RCU. */
 static bool somebody_wants(void)
 {
+	struct ubd_kqueue *k;
 	struct ubd_disk *d;
 
-	list_for_each_entry_rcu(d, &ubd_disks, link) if (ubd_queue_wants_poll(d->kq.queue)) return true;
+	list_for_each_entry_rcu(d, &ubd_disks, link) {
+		ubd_for_each_queue(k, d) {
+			if (ubd_queue_wants_poll(k->queue))
+				return true;
+		}
+	}
 	return false;
 }
 
-/* Context: process, not preemptible, under RCU. */
+/* Context: as poll_disks(). */
+static bool look(u64 now)
+{
+	struct ubd_kqueue *k;
+	struct ubd_disk *d;
+	bool more = false;
+
+	list_for_each_entry_rcu(d, &ubd_disks, link) {
+		ubd_for_each_queue(k, d)
+			more |= ubd_queue_poll(k->queue, now);
+	}
+	return more;
+}
+
+/*
+ * All queues, whichever CPU they belong to: what another CPU waits for is better
+ * seen here than by an interrupt.
+ * Context: process, not preemptible, under RCU.
+ */
 static void poll_disks(void)
 {
+	struct ubd_kqueue *k;
 	struct ubd_disk *d;
 	bool more;
 
-	list_for_each_entry_rcu(d, &ubd_disks, link) ubd_queue_begin_poll(d->kq.queue);
+	list_for_each_entry_rcu(d, &ubd_disks, link) {
+		ubd_for_each_queue(k, d)
+			ubd_queue_begin_poll(k->queue);
+	}
 	do {
-		u64 now = ktime_get_ns();
-
-		more = false;
-		list_for_each_entry_rcu(d, &ubd_disks, link) more |= ubd_queue_poll(d->kq.queue, now);
+		more = look(ktime_get_ns());
 		ubd_host_yield();
 	} while (more && !need_resched() && single_task_running());
-	list_for_each_entry_rcu(d, &ubd_disks, link) ubd_queue_end_poll(d->kq.queue);
+	list_for_each_entry_rcu(d, &ubd_disks, link) {
+		ubd_for_each_queue(k, d)
+			ubd_queue_end_poll(k->queue);
+	}
 }
 
 static int poll_main(void *unused)

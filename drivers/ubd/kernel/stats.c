@@ -21,10 +21,11 @@ struct figures {
 	struct ubd_memory memory;
 	struct ubd_host_memory host;
 	u64 memory_of_host;
+	u64 queues;
 };
 
-/* Name, and the member of struct figures. */
-#define UBD_FIGURES(X)                                                \
+/* Name, and the member of struct figures: what each queue counts, and all. */
+#define UBD_COUNTERS(X)                                               \
 	X(read_requests, stats.requests[UBD_OP_READ])                 \
 	X(read_bytes, stats.bytes[UBD_OP_READ])                       \
 	X(write_requests, stats.requests[UBD_OP_WRITE])               \
@@ -71,20 +72,25 @@ struct figures {
 	X(max_begun, stats.max_begun)                                 \
 	X(begun, stats.begun)                                         \
 	X(dirty_sectors, stats.dirty_sectors)                         \
-	X(queued, stats.queued)                                       \
-	X(memory_at_rest, memory.at_rest)                             \
-	X(memory_now, memory.now)                                     \
-	X(memory_at_most, memory.at_most)                             \
-	X(memory_of_host, memory_of_host)                             \
-	X(bitmap_memory, host.bitmap)                                 \
+	X(queued, stats.queued)
+
+#define UBD_FIGURES(X)                    \
+	X(queues, queues)                 \
+	UBD_COUNTERS(X)                   \
+	X(memory_at_rest, memory.at_rest) \
+	X(memory_now, memory.now)         \
+	X(memory_at_most, memory.at_most) \
+	X(memory_of_host, memory_of_host) \
+	X(bitmap_memory, host.bitmap)     \
 	X(bitmap_reserved, host.bitmap_reserved)
 
 static void collect(struct ubd_disk *d, struct figures *f)
 {
-	ubd_queue_stats(d->kq.queue, &f->stats);
+	ubd_disk_stats(d, &f->stats);
 	ubd_disk_memory(d, &f->memory);
 	ubd_device_host_memory(d->device, &f->host);
 	f->memory_of_host = f->host.rings + f->host.bitmap;
+	f->queues = d->queues;
 }
 
 void ubd_stats_show(struct seq_file *m, struct ubd_disk *d)
@@ -94,6 +100,14 @@ void ubd_stats_show(struct seq_file *m, struct ubd_disk *d)
 	collect(d, &f);
 #define LINE(name, member) seq_printf(m, #name " %llu\n", f.member);
 	UBD_FIGURES(LINE)
+}
+
+void ubd_queue_stats_show(struct seq_file *m, struct ubd_kqueue *k)
+{
+	struct figures f;
+
+	ubd_queue_stats(k->queue, &f.stats);
+	UBD_COUNTERS(LINE)
 #undef LINE
 }
 
@@ -162,9 +176,15 @@ static DEVICE_ATTR_WO(resize);
 
 static ssize_t state_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
+	struct ubd_disk *d = disk_of(dev);
+	struct ubd_kqueue *k;
 	char state[80];
 
-	ubd_queue_show_state(disk_of(dev)->kq.queue, state, sizeof(state));
+	/* That of the first queue that does not run. */
+	ubd_for_each_queue(k, d) {
+		if (!ubd_queue_show_state(k->queue, state, sizeof(state)))
+			break;
+	}
 	return sysfs_emit(buf, "%s\n", state);
 }
 static DEVICE_ATTR_RO(state);
@@ -173,12 +193,14 @@ static DEVICE_ATTR_RO(state);
 static ssize_t resume_store(struct device *dev, struct device_attribute *attr, const char *buf, size_t bytes)
 {
 	struct ubd_disk *d = disk_of(dev);
+	struct ubd_kqueue *k;
 
 	if (!sysfs_streq(buf, "1")) {
 		pr_err("%s: resume takes nothing but 1\n", d->name);
 		return -EINVAL;
 	}
-	ubd_queue_try_again(d->kq.queue);
+	ubd_for_each_queue(k, d)
+		ubd_queue_try_again(k->queue);
 	return bytes;
 }
 static DEVICE_ATTR_WO(resume);

@@ -25,7 +25,7 @@ static void ubd_trace_unreg(void)
 
 static const char *ubd_kqueue_name(const struct ubd_kqueue *k)
 {
-	return container_of(k, struct ubd_disk, kq)->name;
+	return k->owner->name;
 }
 
 #define CREATE_TRACE_POINTS

@@ -29,6 +29,8 @@ struct ubd_kqueue {
 	bool no_discard; /* set in any context, applied by work */
 	struct work_struct limits_work;
 	struct gendisk *disk; /* NULL until it is added */
+	struct ubd_disk *owner;
+	struct ubd_kqueue *next; /* of the same disk, or NULL; constant while it is listed */
 	struct ubd_queue *queue; /* NULL until the device is open */
 };
 
@@ -38,7 +40,8 @@ struct ubd_disk {
 	u32 index;
 	char name[DISK_NAME_LEN];
 	struct ubd_options options;
-	struct ubd_kqueue kq;
+	struct ubd_kqueue kq; /* the first queue, which each disk has */
+	u32 queues; /* how many */
 	struct ubd_device *device;
 	struct ubd_device_info info;
 	struct blk_mq_tag_set tag_set;
@@ -47,6 +50,8 @@ struct ubd_disk {
 	bool tag_set_ready;
 	bool retired; /* open_mutex of the disk: nobody may open it any more */
 };
+
+#define ubd_for_each_queue(k, d) for ((k) = &(d)->kq; (k); (k) = (k)->next)
 
 /* main.c */
 extern struct mutex ubd_devices_lock;
@@ -63,7 +68,7 @@ struct ubd_settings {
 /* glue.c */
 int ubd_glue_init(void);
 void ubd_glue_exit(void);
-int ubd_kqueue_init(struct ubd_kqueue *k);
+int ubd_kqueue_init(struct ubd_kqueue *k, struct ubd_disk *owner);
 void ubd_kqueue_exit(struct ubd_kqueue *k);
 
 /* blk.c: process context, ubd_devices_lock held; errors are logged there */
@@ -75,7 +80,9 @@ int ubd_disk_retire(struct ubd_disk *d);
 extern struct list_head ubd_disks;
 void ubd_disks_interrupt(void);
 void ubd_disks_go_synchronous(void);
+/* Process context: of all queues. */
 void ubd_disk_memory(struct ubd_disk *d, struct ubd_memory *m);
+void ubd_disk_stats(struct ubd_disk *d, struct ubd_stats *to);
 
 /*
  * resize.c: process context, ubd_devices_lock held. The disk gets the size that its
@@ -94,6 +101,7 @@ void ubd_poll_exit(void);
 /* stats.c: process context */
 struct seq_file;
 void ubd_stats_show(struct seq_file *m, struct ubd_disk *d);
+void ubd_queue_stats_show(struct seq_file *m, struct ubd_kqueue *k);
 extern const struct attribute_group ubd_stats_group;
 
 /* trace.c: what context ubd_k_end_requests() has */
