@@ -762,6 +762,7 @@ QueueConfig World::queue_config(const WorldConfig &c)
 	q.no_flush = c.no_flush;
 	q.block = c.block;
 	q.stop_when_full = c.stop_when_full;
+	q.state = c.state;
 	if (!c.cow_sectors)
 		return q;
 	const u64 words = CowBitmap::words_for(c.cow_sectors), blocks = CowBitmap::block_words_for(c.cow_sectors);

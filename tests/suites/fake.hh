@@ -9,7 +9,9 @@
  *   engine  is called under the lock; never holds more than its capacity;
  *           prepare() only with space; fresh parts come in ticket order
  *
- * Freestanding: runs on the host and in a guest. One world at a time.
+ * Freestanding: runs on the host and in a guest. One world at a time, but for the
+ * queues of one device (WorldConfig::state), which have the log and the clock in
+ * common.
  */
 #ifndef UBD_TESTS_FAKE_HH
 #define UBD_TESTS_FAKE_HH
@@ -256,6 +258,7 @@ struct WorldConfig {
 	u32 poll_ns = 0;
 	bool stop_when_full = false;
 	bool await_host = false;
+	DeviceState *state = nullptr; // shared by worlds that are queues of one device
 };
 
 // Where a COW world's file has its parts, bytes.

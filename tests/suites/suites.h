@@ -37,6 +37,7 @@ struct ubd_test_case {
 	X(pools)             \
 	X(pump)              \
 	X(ring_limits)       \
+	X(queues)            \
 	X(errors)            \
 	X(werror)            \
 	X(cow_format)        \
