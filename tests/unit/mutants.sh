@@ -123,7 +123,7 @@ mutant threads-deaf $t '/^bool ThreadsEngine::listen/,/^}/s/^\tpool_.listen();/\
 mutant never-at-once $t 's/may_wait_\[chunk.file\] = n < 0 .*/may_wait_[chunk.file] = true;/' \
 	'cached reads go to threads after the first'
 mutant held-for-ever $t 's/^\theld_ -= taken;/\t;/' 'room is not given back'
-mutant all-or-nothing $t 's/for (u32 n = min(pool_threads, depth); n; n \/= 2)/for (u32 n = min(pool_threads, depth); n; n = 0)/' \
+mutant all-or-nothing $t 's/for (u32 n = min(pool_threads \/ engines, depth); n; n \/= 2)/for (u32 n = min(pool_threads, depth); n; n = 0)/' \
 	'fewer threads than it wants are not enough'
 u=uring.cc
 mutant uring-worker-deaf $u '/^bool UringEngine::listen/,/^}/s/ && !workers_.ready())/)/; /^bool UringEngine::listen/,/^}/s/^\t\tworkers_.listen();/\t\tworkers_.quiet();/' \
@@ -132,6 +132,10 @@ mutant mixed-uncounted $u '/^u32 UringEngine::space/,/^}/s/ - mixed_count_//' \
 	'what waits for a thread takes no room in the ring'
 mutant mixed-left $u '/^Error UringEngine::submit/,/^}/s/^\t\tif (mixed_.empty())/\t\tif (true)/' \
 	'what waits for the ring is not handed over'
+mutant ring-of-one-cpu $u '/^Error UringEngine::open/,/several CPUs/s/if (ubd_k_one_cpu())/if (true)/' \
+	'several CPUs use a ring that is for one'
+mutant descriptor-of-one-cpu $u '/that is for the host thread/,/register_ring_fd/s/if (ubd_k_one_cpu())/if (true)/' \
+	'the same by the registered descriptor alone'
 
 echo "mutants: $found found, $missed not found"
 [ $missed -eq 0 ]

@@ -24,11 +24,13 @@ void ubd_k_assert_failed(const char *what, const char *file, int line)
 
 bool ubd_k_one_cpu(void)
 {
-	return true;
+	return ubd::test::one_cpu;
 }
 
 namespace ubd::test
 {
+
+bool one_cpu = true;
 
 double now_seconds()
 {

@@ -14,6 +14,8 @@
 namespace ubd::test
 {
 
+// What ubd_k_one_cpu() says.
+extern bool one_cpu;
 // For as long as a loop of one test may take; UBD_TEST_SECONDS or 1.
 double test_seconds();
 double now_seconds();

@@ -5,7 +5,9 @@
  *
  *	UBD_TEST_SECONDS=n	for each of the long cases (default 1)
  */
+#include <barrier>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -51,15 +53,42 @@ public:
 		while (now_seconds() < until && !testing::Test::HasFatalFailure())
 			for (u32 i = 0; i < 50 && !testing::Test::HasFatalFailure(); i++)
 				step();
+		end();
+	}
+	// As the CPUs of a guest: each is a thread, and who has the lock goes on with
+	// what any of them began. None ends before all is done: with a thread the host
+	// cancels what it began.
+	void run_on_cpus(u32 cpus, double seconds)
+	{
+		std::mutex lock;
+		std::barrier together(cpus);
+		std::vector<std::thread> threads;
+		const double until = now_seconds() + seconds;
+		for (u32 cpu = 0; cpu < cpus; cpu++)
+			threads.emplace_back([&, cpu] {
+				while (now_seconds() < until && !testing::Test::HasFatalFailure()) {
+					const std::lock_guard guard(lock);
+					step();
+				}
+				together.arrive_and_wait();
+				if (!cpu)
+					end();
+				together.arrive_and_wait();
+			});
+		for (std::thread &t : threads)
+			t.join();
+	}
+	u64 done() const { return done_; }
+
+private:
+	void end()
+	{
 		while (out_ && !testing::Test::HasFatalFailure())
 			sleep();
 		EXPECT_EQ(engine_.unsent(), 0u);
 		EXPECT_GE(engine_.space(), engine_.capacity());
 		EXPECT_FALSE(engine_.ready());
 	}
-	u64 done() const { return done_; }
-
-private:
 	static size_t bytes_of(u32 i) { return i < small_parts ? small_bytes : large_bytes; }
 	void step()
 	{
@@ -196,6 +225,30 @@ using EngineTypes = testing::Types<WithThreads>;
 using EngineTypes = testing::Types<WithThreads, WithUring>;
 #endif
 TYPED_TEST_SUITE(Engines, EngineTypes, );
+
+// Of a guest with several CPUs, which are threads of the host.
+template <class E> class EnginesOfCpus : public Engines<E> {
+protected:
+	void SetUp() override
+	{
+		one_cpu = false;
+		Engines<E>::SetUp();
+	}
+	void TearDown() override
+	{
+		Engines<E>::TearDown();
+		one_cpu = true;
+	}
+};
+
+TYPED_TEST_SUITE(EnginesOfCpus, EngineTypes, );
+
+TYPED_TEST(EnginesOfCpus, at_random)
+{
+	Driver d(this->engine, this->bench, 3);
+	d.run_on_cpus(3, test_seconds());
+	EXPECT_GT(d.done(), 100u);
+}
 
 TYPED_TEST(Engines, at_random)
 {
