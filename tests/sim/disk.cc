@@ -103,6 +103,7 @@ void Disk::sync_succeeded(u64 began)
 // Linux marks the pages clean that it failed to write.
 void Disk::sync_failed()
 {
+	losses_++;
 	for (u64 s = 0; s < sectors_; s++)
 		if (!durable(s))
 			lost_[s] = true;

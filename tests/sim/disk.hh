@@ -42,6 +42,8 @@ public:
 	void wrote(u64 offset, u64 n, u64 stamp, bool durable);
 	void sync_succeeded(u64 began);
 	void sync_failed();
+	// How often data was lost. Linux tells each opening of the file of each time.
+	u64 losses() const { return losses_; }
 
 	// -- what the guest sees ------------------------------------------------
 	// The byte's place in the host's files, as a read would find it.
@@ -67,6 +69,7 @@ private:
 	std::vector<u8> model_;
 	std::vector<u8> bits_, lost_;
 	std::vector<u64> written_, dsync_, acknowledged_;
+	u64 losses_ = 0;
 	u64 synced_ = 0; // the newest beginning of a successful fdatasync
 };
 

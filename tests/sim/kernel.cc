@@ -79,77 +79,86 @@ void Pool::give(void *element)
 
 // -- lock and timer -------------------------------------------------------------------
 
-void World::must_be_locked(const char *what) const
+void World::must_be_locked(const Lane &l, const char *what) const
 {
-	if (!locked_)
+	if (!l.locked)
 		fail("%s without the queue lock", what);
 }
 
-unsigned long World::lock()
+unsigned long World::lock(Lane &l)
 {
-	if (locked_)
+	if (l.locked)
 		fail("the queue lock is taken twice");
-	locked_ = true;
-	return ++lock_count_;
+	for (const auto &other : lanes_)
+		if (other->locked)
+			fail("two queue locks are held at a time");
+	l.locked = true;
+	return ++l.lock_count;
 }
 
-void World::unlock(unsigned long flags)
+void World::unlock(Lane &l, unsigned long flags)
 {
-	if (!locked_ || flags != lock_count_)
+	if (!l.locked || flags != l.lock_count)
 		fail("the queue lock is released by somebody else");
-	locked_ = false;
+	l.locked = false;
 	nest();
 }
 
-void *World::take(Pool &pool)
+void *World::take(Lane &l, Pool &pool)
 {
-	must_be_locked("an allocation");
+	must_be_locked(l, "an allocation");
 	return pool.take(random_.percent(dry_percent_));
 }
 
-void World::give(Pool &pool, void *element)
+void World::give(Lane &l, Pool &pool, void *element)
 {
-	must_be_locked("a free");
+	must_be_locked(l, "a free");
 	pool.give(element);
 }
 
-void World::arm_timer(u32 milliseconds)
+void World::arm_timer(Lane &l, u32 milliseconds)
 {
-	must_be_locked("ubd_k_arm_timer()");
+	must_be_locked(l, "ubd_k_arm_timer()");
 	if (!milliseconds || milliseconds > 1000)
 		fail("the timer is armed for %u ms", milliseconds);
-	timer_armed_ = true;
-	timer_at_ = now_ + milliseconds * ms + profile_.timer_late;
+	l.timer_armed = true;
+	l.timer_at = now_ + milliseconds * ms + profile_.timer_late;
 	TRACE("  timer in %u ms", milliseconds);
 }
 
-void World::want_poll()
+void World::want_poll(Lane &l)
 {
-	must_be_locked("ubd_k_poll()");
-	poll_wanted_ = true;
+	must_be_locked(l, "ubd_k_poll()");
+	l.poll_wanted = true;
 }
 
-void World::LateTimer::arm(u64 milliseconds)
+u64 Lane::LateTimer::now_ms()
 {
-	w_.must_be_locked("the fault timer");
+	return l_.world.now() / ms;
+}
+
+void Lane::LateTimer::arm(u64 milliseconds)
+{
+	l_.world.must_be_locked(l_, "the fault timer");
 	if (!milliseconds)
 		fail("the fault timer is armed for no time");
-	w_.fault_timer_at_ = w_.now_ + milliseconds * ms;
+	l_.fault_timer_at = l_.world.now() + milliseconds * ms;
 	TRACE("  fault timer in %llu ms", milliseconds);
 }
 
 // Time passes in the host's calls: a little, so that what core tries again and
 // again without a pause sees the trouble end.
-void World::engine_called()
+void World::engine_called(const Lane &l)
 {
-	must_be_locked("a call of the engine");
+	must_be_locked(l, "a call of the engine");
 	now_ += synchronous_ || profile_.await_host ? 50 : 1;
 	if (++engine_calls_ > most_engine_calls)
 		fail("core does not return");
 }
 
-void World::wait_until(Time t)
+void World::wait_until(Lane &l, Time t)
 {
+	waiting_ = &l;
 	if (!synchronous_ && !profile_.await_host)
 		fail("core waits in atomic context");
 	if (now_ < t)
@@ -161,7 +170,7 @@ void World::gave_up()
 {
 	if (!synchronous_ || now_ < progress_at_ + second)
 		fail("core gives up waiting after %llu us", now_ - progress_at_);
-	gave_up_ = true;
+	waiting_->gave_up = true;
 }
 
 void World::progressed()
@@ -172,31 +181,31 @@ void World::progressed()
 
 // -- the end of a request ---------------------------------------------------------------
 
-void World::end(ubd_request *list)
+void World::end(Lane &l, ubd_request *list)
 {
-	if (locked_)
+	if (l.locked)
 		fail("requests are ended with the queue lock held");
-	if (ending_)
+	if (l.ending)
 		fail("requests are ended from within the end of others");
-	ending_ = true;
+	l.ending = true;
 	while (list) {
 		ubd_request *next = list->next;
 		if (profile_.await_host && next && next->ticket < list->ticket)
 			fail("requests end in the order of the host");
 		Tag &tag = Tag::of(list);
-		if (&tag < tags_.data() || &tag >= tags_.data() + tags_.size() || !tag.active)
+		if (&tag < tags_.data() || &tag >= tags_.data() + tags_.size() || !tag.active || tag.queue != l.index)
 			fail("a request is ended that is not pending");
 		end_one(tag);
 		list = next;
 		nest();
 	}
-	ending_ = false;
+	l.ending = false;
 }
 
 void World::end_one(Tag &tag)
 {
 	TRACE("end #%llu status %u", tag.arrival, tag.rq.status);
-	watch_.ends(tag);
+	lanes_[tag.queue]->watch.ends(tag);
 	check_status(tag);
 	if (tag.has_data())
 		tag.check_memory();
@@ -227,16 +236,17 @@ void World::check_status(const Tag &tag)
 			fail("request %llu ends well, but the host was not asked for all of it", tag.arrival);
 		return;
 	}
+	const Watch &watch = lanes_[tag.queue]->watch;
 	u32 explained = tag.statuses;
 	if (tag.op == UBD_OP_FLUSH || (tag.op == UBD_OP_WRITE_ZEROES && tag.durable))
-		explained |= watch_.sync_statuses();
+		explained |= watch.sync_statuses();
 	if (status < 8 && (explained & (1u << status)))
 		return;
 	if (status == UBD_STATUS_IOERR && tag.memory_errors > max_memory_pauses)
 		return;
-	if (status == UBD_STATUS_IOERR && watch_.durability_lost() && tag.op != UBD_OP_READ)
+	if (status == UBD_STATUS_IOERR && durability_lost() && tag.op != UBD_OP_READ)
 		return;
-	if (status == UBD_STATUS_NOTSUPP && tag.op == UBD_OP_DISCARD && watch_.punch_is_known_to_fail())
+	if (status == UBD_STATUS_NOTSUPP && tag.op == UBD_OP_DISCARD && watch.punch_is_known_to_fail())
 		return;
 	fail("request %llu ends with status %u, which no error explains", tag.arrival, status);
 }
@@ -297,110 +307,123 @@ void World::check_durable(const Tag &tag)
 	const u64 s = disk_.first_not_durable(tag.queued);
 	if (s < profile_.sectors)
 		fail("flush %llu ends well, but sector %llu is not durable", tag.arrival, s);
-	if (watch_.proven() < tag.queued)
+	if (lanes_[tag.queue]->watch.proven() < tag.queued)
 		fail("flush %llu ends well without an fdatasync that began after it", tag.arrival);
 }
 
 // -- rules that hold whenever core is not running -----------------------------------------
 
-ubd_stats World::stats()
+ubd_stats World::stats(Lane &l)
 {
 	ubd_stats s;
 	nesting_ = false;
-	ubd_queue_stats(queue(), &s);
+	ubd_queue_stats(l.c_queue(), &s);
 	nesting_ = true;
 	return s;
 }
 
-std::string World::state()
+std::string World::state(Lane &l)
 {
 	char text[80];
 	nesting_ = false;
-	ubd_queue_show_state(queue(), text, sizeof(text));
+	if (ubd_queue_show_state(l.c_queue(), text, sizeof(text)) != !strcmp(text, "running"))
+		fail("the state \"%s\" is told in two ways", text);
 	nesting_ = true;
 	return text;
 }
 
-void World::check_idle()
+void World::check_idle(Lane &l)
 {
-	const ubd_stats s = stats();
-	if (locked_)
+	const ubd_stats s = stats(l);
+	if (l.locked)
 		fail("the queue lock is still held");
-	if (ring_.quiet_now() && !profile_.await_host)
+	if (l.ring.quiet_now() && !profile_.await_host)
 		fail("announcements are still off");
-	if (ring_.has_completions() && !ring_.announced && !interrupt_lost_ && !profile_.await_host)
+	if (l.ring.has_completions() && !l.ring.announced && !l.interrupt_lost && !profile_.await_host)
 		fail("lost wake-up: there is a completion that was not announced");
 	if (s.in_flight > profile_.capacity || s.max_in_flight > profile_.capacity)
 		fail("%llu in flight, capacity is %u", s.max_in_flight, profile_.capacity);
-	if (watch_.held() > s.in_flight)
-		fail("%llu in flight, but the engine has %zu", s.in_flight, watch_.held());
+	if (l.watch.held() > s.in_flight)
+		fail("%llu in flight, but the engine has %zu", s.in_flight, l.watch.held());
 	if (s.in_flight_host + s.in_flight_retry + s.in_flight_flush + s.in_flight_space != s.in_flight + s.committing)
 		fail("%llu in flight and %llu commits, but %llu with the host, %llu to be tried again, %llu behind a "
 		     "flush, %llu for want of space",
 		     s.in_flight, s.committing, s.in_flight_host, s.in_flight_retry, s.in_flight_flush,
 		     s.in_flight_space);
-	if (s.in_flight_host < watch_.held())
-		fail("%llu are said to be with the engine, which has %zu", s.in_flight_host, watch_.held());
-	if (s.in_flight && (!timer_armed_ || timer_at_ > now_ + second + profile_.timer_late))
+	if (s.in_flight_host < l.watch.held())
+		fail("%llu are said to be with the engine, which has %zu", s.in_flight_host, l.watch.held());
+	if (s.in_flight && (!l.timer_armed || l.timer_at > now_ + second + profile_.timer_late))
 		fail("chunks are in flight, but the timer is not armed");
-	if (chunks.live() > s.in_flight || chunks.live() + 1 < s.in_flight)
-		fail("%llu in flight, but %zu chunks are in use", s.in_flight, chunks.live());
+	if (l.chunks.live() > s.in_flight || l.chunks.live() + 1 < s.in_flight)
+		fail("%llu in flight, but %zu chunks are in use", s.in_flight, l.chunks.live());
 	if (s.in_flight_space && !s.stopped)
 		fail("%llu parts wait for space, but the queue is not stopped", s.in_flight_space);
-	if (s.in_flight_space > watch_.kept() || (s.stopped && !s.in_flight_space && !s.in_flight))
+	// Those that wait in other queues are told of a loss by the next trial.
+	const bool to_be_told = durability_lost() && !l.watch.durability_lost();
+	if ((s.in_flight_space > l.watch.kept() && !to_be_told) || (s.stopped && !s.in_flight_space && !s.in_flight))
 		fail("stopped: %llu parts wait for space, which the host had not for %zu", s.in_flight_space,
-		     watch_.kept());
-	if (const char *wanted = s.stopped                  ? "stopped: "
-				 : watch_.durability_lost() ? "failed: "
-							    : "running";
-	    strncmp(state().c_str(), wanted, strlen(wanted)))
-		fail("the state is \"%s\", not \"%s\"", state().c_str(), wanted);
-	if (faults_.late() && fault_timer_at_ == never)
-		fail("%u completions are late, and nothing will bring them", faults_.late());
+		     l.watch.kept());
+	if (const char *wanted = durability_lost() ? "failed: "
+				 : s.stopped       ? "stopped: "
+						   : "running";
+	    strncmp(state(l).c_str(), wanted, strlen(wanted)))
+		fail("the state is \"%s\", not \"%s\"", state(l).c_str(), wanted);
+	if (l.faults.late() && l.fault_timer_at == never)
+		fail("%u completions are late, and nothing will bring them", l.faults.late());
 	// What the documentation says a device takes at most.
 	if (s.max_begun > min<u64>(profile_.tags, profile_.capacity + 1))
 		fail("%llu requests were begun at a time, with %u tags and a capacity of %u", s.max_begun,
 		     profile_.tags, profile_.capacity);
-	if (headers.live() > s.begun || headers.live() + 1 < s.begun)
-		fail("%llu requests are begun, but %zu headers are in use", s.begun, headers.live());
-	if (headers.live() > busy_)
-		fail("%zu headers for %u requests", headers.live(), busy_);
-	check_progress(s);
+	if (l.headers.live() > s.begun || l.headers.live() + 1 < s.begun)
+		fail("%llu requests are begun, but %zu headers are in use", s.begun, l.headers.live());
+	if (l.headers.live() > busy_)
+		fail("%zu headers for %u requests", l.headers.live(), busy_);
+	check_progress(l, s);
 }
 
-void World::check_progress(const ubd_stats &s)
+void World::check_progress(const Lane &l, const ubd_stats &s)
 {
-	if (uncommitted_)
+	if (l.uncommitted)
 		return;
-	const bool refused = !ring_.space() && timer_armed_;
+	const bool refused = !l.ring.space() && l.timer_armed;
 	if (s.queued && !s.in_flight && !refused)
 		fail("%llu requests wait, and nothing is in flight", s.queued);
-	const bool full = s.in_flight == profile_.capacity || !ring_.space();
-	if (s.queued && served_with_memory_ && !full && !s.stopped)
+	const bool full = s.in_flight == profile_.capacity || !l.ring.space();
+	if (s.queued && l.served_with_memory && !full && !s.stopped)
 		fail("there is memory, but %llu requests wait with %llu of %u in flight", s.queued, s.in_flight,
 		     profile_.capacity);
-	if (synchronous_ && !gave_up_ && (s.queued || s.in_flight))
+	if (synchronous_ && !l.gave_up && (s.queued || s.in_flight))
 		fail("synchronous, but %llu requests wait and %llu chunks are in flight", s.queued, s.in_flight);
 }
 
 void World::check_end()
 {
-	const ubd_stats s = stats();
+	ubd_stats sum{};
+	for (auto &lane : lanes_) {
+		Lane &l = *lane;
+		const ubd_stats s = stats(l);
+		u64 requests = 0;
+		for (u64 n : s.requests)
+			requests += n;
+		ubd_stats_add(&sum, &s);
+		if (requests != l.sent || s.queued || s.in_flight || s.completion_overflows)
+			fail("at the end: %llu of %llu requests counted, %llu queued, %llu in flight", requests, l.sent,
+			     s.queued, s.in_flight);
+		if (l.headers.live() || l.chunks.live() || l.watch.held() || l.ring.holds())
+			fail("leak: %zu headers, %zu chunks, %zu with the engine", l.headers.live(), l.chunks.live(),
+			     l.watch.held());
+		if (!ubd_queue_drained(l.c_queue()))
+			fail("at the end the host has something of a device that goes");
+		// It might have stayed, as one that grows.
+		ubd_queue_resume(l.c_queue());
+		if (!ubd_queue_drained(l.c_queue()))
+			fail("at the end a device that stood goes on by itself");
+	}
 	u64 requests = 0;
-	for (u64 n : s.requests)
+	for (u64 n : sum.requests)
 		requests += n;
-	if (requests != sent_ || s.queued || s.in_flight || s.completion_overflows)
-		fail("at the end: %llu of %llu requests counted, %llu queued, %llu in flight", requests, sent_,
-		     s.queued, s.in_flight);
-	if (headers.live() || chunks.live() || watch_.held() || ring_.holds())
-		fail("leak: %zu headers, %zu chunks, %zu with the engine", headers.live(), chunks.live(),
-		     watch_.held());
-	if (!ubd_queue_drained(queue()))
-		fail("at the end the host has something of a device that goes");
-	// It might have stayed, as one that grows.
-	ubd_queue_resume(queue());
-	if (!ubd_queue_drained(queue()))
-		fail("at the end a device that stood goes on by itself");
+	if (requests != sent_)
+		fail("at the end the device counts %llu of %llu requests", requests, sent_);
 	disk_.check_all();
 	TRACE("the end");
 }
@@ -413,32 +436,32 @@ using ubd::sim::world;
 
 unsigned long ubd_k_lock(ubd_kqueue *k)
 {
-	return k->world->lock();
+	return world->lock(*k->lane);
 }
 
 void ubd_k_unlock(ubd_kqueue *k, unsigned long flags)
 {
-	k->world->unlock(flags);
+	world->unlock(*k->lane, flags);
 }
 
 void *ubd_k_header_alloc(ubd_kqueue *k)
 {
-	return k->world->take(k->world->headers);
+	return world->take(*k->lane, k->lane->headers);
 }
 
 void ubd_k_header_free(ubd_kqueue *k, void *header)
 {
-	k->world->give(k->world->headers, header);
+	world->give(*k->lane, k->lane->headers, header);
 }
 
 void *ubd_k_chunk_alloc(ubd_kqueue *k)
 {
-	return k->world->take(k->world->chunks);
+	return world->take(*k->lane, k->lane->chunks);
 }
 
 void ubd_k_chunk_free(ubd_kqueue *k, void *chunk)
 {
-	k->world->give(k->world->chunks, chunk);
+	world->give(*k->lane, k->lane->chunks, chunk);
 }
 
 // The cursor: which segment, and how far into it.
@@ -471,17 +494,17 @@ ubd_u32 ubd_k_map(ubd_request *rq, ubd_iovec *iov, ubd_u32 max_iovs, ubd_u64 max
 
 void ubd_k_end_requests(ubd_kqueue *k, ubd_request *list)
 {
-	k->world->end(list);
+	world->end(*k->lane, list);
 }
 
 void ubd_k_arm_timer(ubd_kqueue *k, ubd_u32 milliseconds)
 {
-	k->world->arm_timer(milliseconds);
+	world->arm_timer(*k->lane, milliseconds);
 }
 
 void ubd_k_poll(ubd_kqueue *k)
 {
-	k->world->want_poll();
+	world->want_poll(*k->lane);
 }
 
 ubd_u64 ubd_k_now_ns()

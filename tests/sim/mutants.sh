@@ -184,6 +184,7 @@ mutant sync-joins-running $q '/^bool Queue::lead_sync/,/^}/s/sync_waiting_.push(
 mutant sync-side-by-side $q 's/if (sync_leader_ && sync_leader_ != &chunk)/if (false)/' \
 	'two fdatasync calls at a time'
 mutant sync-loss-forgotten $q 's/!state_.lose_durability()/false/' 'a failed fdatasync is forgotten'
+mutant sync-loss-not-shared $q 's/\bstate_\./own_state_./' 'a failed fdatasync is known to its own queue only'
 mutant nounmap-ignored $q 's/rq.flags & UBD_RQ_NOUNMAP ? HostOp::zero : HostOp::punch/HostOp::punch/' \
 	'NOUNMAP is ignored'
 mutant ends-early $q 's/h.all_prepared && h.chunks == &chunk && !chunk.sibling_next/h.all_prepared/' \

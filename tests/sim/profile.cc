@@ -23,6 +23,19 @@ Profile::Profile(Random &r)
 	draw_mode(aside);
 	draw_full(aside);
 	draw_clock(aside);
+	if (!cow && !await_host && aside.percent(25))
+		draw_queues(aside);
+}
+
+// What they have in common is what an fdatasync may lose for all.
+void Profile::draw_queues(Random &r)
+{
+	queues = static_cast<u32>(r.range(2, 4));
+	if (r.percent(50))
+		return;
+	sync_loss_permille = static_cast<u32>(r.spread(300));
+	weight[UBD_OP_FLUSH] += 10;
+	fua_percent = static_cast<u32>(r.range(1, 60));
 }
 
 void Profile::draw_clock(Random &r)

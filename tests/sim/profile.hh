@@ -48,6 +48,7 @@ struct Profile {
 	bool stop_when_full = false;
 	bool told_of_space = false; // by somebody, now and then
 	bool await_host = false; // time travel
+	u32 queues = 1;
 
 	// the ring
 	u32 capacity = 1;
@@ -60,6 +61,7 @@ struct Profile {
 	u32 hang_permille = 0;
 	u32 fatal_permille = 0;
 	u32 transient_permille = 0;
+	u32 sync_loss_permille = 0; // an fdatasync cannot write back
 	u32 short_percent = 0;
 	u32 refuse_permille = 0;
 	u32 partial_percent = 0;
@@ -106,6 +108,7 @@ private:
 	void draw_mode(Random &r);
 	void draw_full(Random &r);
 	void draw_clock(Random &r);
+	void draw_queues(Random &r);
 };
 
 } // namespace ubd::sim

@@ -24,8 +24,8 @@ bool transient(int error)
 
 } // namespace
 
-Ring::Ring(World &w, const Profile &profile, Disk &disk, Random &random)
-	: world_(w), profile_(profile), disk_(disk), random_(random)
+Ring::Ring(World &w, Lane &lane, const Profile &profile, Disk &disk, Random &random)
+	: world_(w), lane_(lane), profile_(profile), disk_(disk), random_(random)
 {
 	sq_.reserve(profile.ring + cancel_slots);
 	running_.reserve(profile.capacity + cancel_slots);
@@ -39,7 +39,7 @@ Ring::Ring(World &w, const Profile &profile, Disk &disk, Random &random)
 // host goes on meanwhile.
 void Ring::called()
 {
-	world_.engine_called();
+	world_.engine_called(lane_);
 	meddle();
 }
 
@@ -129,7 +129,7 @@ void Ring::wait()
 	if (!cq_.empty() || !work_.empty())
 		return;
 	const Time limit = world_.now() + longest;
-	world_.wait_until(min(limit, next_due()));
+	world_.wait_until(lane_, min(limit, next_due()));
 	(void)run();
 }
 
@@ -303,6 +303,8 @@ int Ring::trouble(const Chunk &chunk)
 	const bool full = world_.now() >= profile_.full_from && world_.now() < profile_.full_until;
 	if (full && needs_space(chunk.op) && random_.percent(profile_.full_percent))
 		return profile_.full_error;
+	if (chunk.op == HostOp::sync && random_.permille(profile_.sync_loss_permille))
+		return errno_io;
 	if (random_.permille(profile_.transient_permille))
 		return passing[random_.below(3)];
 	if (random_.permille(profile_.fatal_permille))
@@ -321,17 +323,32 @@ s32 Ring::execute(Entry &e)
 			(void)transfer(chunk, true);
 		return -error;
 	}
+	if (chunk.op == HostOp::write_sync && profile_.queues > 1 && told_of_loss(dsync_seen_))
+		return -errno_io;
 	if (moves_data(chunk.op) && chunk.op != HostOp::read && random_.permille(profile_.fatal_permille) &&
 	    random_.percent(20))
 		return 0; // a write without effect
 	return transfer(chunk, moves_data(chunk.op) && random_.percent(profile_.short_percent));
 }
 
+// What another queue's fdatasync could not write back, this queue is told as well, by
+// openings of its own: errseq_check_and_advance() in lib/errseq.c.
+bool Ring::told_of_loss(u64 &seen)
+{
+	const bool news = seen != disk_.losses();
+	seen = disk_.losses();
+	return news;
+}
+
 s32 Ring::execute_sync(const Entry &e, int error)
 {
-	if (error && !transient(error))
+	if (error && transient(error))
+		return -error;
+	if (error)
 		disk_.sync_failed();
-	else if (!error)
+	if (told_of_loss(sync_seen_) && !error)
+		return -errno_io;
+	if (!error)
 		disk_.sync_succeeded(e.began);
 	return -error;
 }

@@ -21,10 +21,11 @@ namespace ubd::sim
 {
 
 class World;
+class Lane;
 
 class Ring final : public Engine {
 public:
-	Ring(World &w, const Profile &profile, Disk &disk, Random &random);
+	Ring(World &w, Lane &lane, const Profile &profile, Disk &disk, Random &random);
 	Ring(const Ring &) = delete;
 	Ring &operator=(const Ring &) = delete;
 
@@ -77,6 +78,7 @@ private:
 	void announce();
 	s32 execute(Entry &e);
 	s32 execute_sync(const Entry &e, int error);
+	bool told_of_loss(u64 &seen);
 	s32 transfer(Chunk &chunk, bool cut);
 	void check_direct(const Chunk &chunk) const;
 	u64 move(Chunk &chunk, u64 n);
@@ -84,12 +86,16 @@ private:
 	int some_error();
 
 	World &world_;
+	Lane &lane_;
 	const Profile &profile_;
 	Disk &disk_;
 	Random &random_;
 	std::vector<Entry> sq_, running_, work_, cq_;
 	bool quiet_ = false;
 	u32 cancels_ = 0;
+	// Losses that the openings were told of which this queue has: for fdatasync, and
+	// for RWF_DSYNC.
+	u64 sync_seen_ = 0, dsync_seen_ = 0;
 	u32 storm_ = 0; // submissions that will be refused
 	int storm_error_ = 0;
 };

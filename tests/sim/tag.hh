@@ -21,6 +21,7 @@ struct Tag {
 	ubd_request rq{}; // first: core gives back a pointer to it
 	u32 index = 0;
 	bool active = false;
+	u32 queue = 0; // that it was sent to
 
 	// as it was asked for
 	u8 op = 0;

@@ -33,7 +33,7 @@ void Watch::ends(const Tag &tag)
 
 void Watch::prepare(Chunk &chunk)
 {
-	world_.must_be_locked("prepare()");
+	world_.must_be_locked(lane_, "prepare()");
 	if (!inner_.space())
 		fail("prepare() without space");
 	if (held_.size() >= inner_.capacity())
@@ -42,8 +42,8 @@ void Watch::prepare(Chunk &chunk)
 		if (h.chunk == &chunk)
 			fail("a chunk is prepared that the engine has already");
 	Tag &tag = Tag::of(chunk.header->rq);
-	if (!tag.active)
-		fail("a chunk of a request that has ended is prepared");
+	if (!tag.active || tag.queue != lane_.index)
+		fail("a chunk of a request that has ended, or is another queue's, is prepared");
 	check_operation(chunk, tag);
 	if (chunk.op != HostOp::sync)
 		check_range(chunk, tag);
@@ -138,12 +138,12 @@ void Watch::check_order(const Tag &tag)
 		fail("request %llu is served after %llu", tag.arrival, newest_);
 	newest_ = tag.arrival;
 	for (const Tag &other : world_.tags()) {
-		if (!other.active || other.arrival >= tag.arrival || other.handed_all())
+		if (!other.active || other.queue != tag.queue || other.arrival >= tag.arrival || other.handed_all())
 			continue;
 		// It shares the fdatasync after the one that runs.
 		if (other.op == UBD_OP_FLUSH && other.rq.served)
 			continue;
-		const bool given_up = (lost_ && other.op != UBD_OP_READ) ||
+		const bool given_up = (world_.durability_lost() && other.op != UBD_OP_READ) ||
 				      (no_punch_ && other.op == UBD_OP_DISCARD && !other.handed);
 		if (!given_up)
 			fail("request %llu overtakes %llu", tag.arrival, other.arrival);
@@ -178,7 +178,7 @@ void Watch::check_sync(const Chunk &chunk, const Tag &tag) const
 
 u32 Watch::reap(Completion *to, u32 most)
 {
-	world_.must_be_locked("reap()");
+	world_.must_be_locked(lane_, "reap()");
 	const u32 n = inner_.reap(to, most);
 	for (u32 i = 0; i < n; i++) {
 		size_t k = 0;
@@ -255,7 +255,7 @@ void Watch::note_error(const Held &h, int error)
 			loses = false;
 	lost_ = lost_ || loses;
 	if (lost_)
-		end_stops();
+		world_.end_stops();
 }
 
 } // namespace ubd::sim

@@ -16,8 +16,8 @@ namespace ubd::sim
 
 class Watch final : public Engine {
 public:
-	Watch(World &w, Engine &inner, const Disk &disk, const Profile &p)
-		: world_(w), inner_(inner), disk_(disk), direct_(p.direct), no_flush_(p.no_flush),
+	Watch(World &w, Lane &lane, Engine &inner, const Disk &disk, const Profile &p)
+		: world_(w), lane_(lane), inner_(inner), disk_(disk), direct_(p.direct), no_flush_(p.no_flush),
 		  stops_(p.stop_when_full)
 	{
 	}
@@ -79,6 +79,7 @@ private:
 	bool keeps(const Held &h, int error) const;
 
 	World &world_;
+	Lane &lane_;
 	Engine &inner_;
 	const Disk &disk_;
 	const bool direct_;

@@ -18,9 +18,7 @@ constexpr u64 patience_steps = 20000;
 constexpr u32 most_nesting = 3;
 constexpr Time request_timeout = UBD_REQUEST_TIMEOUT_MS * ms;
 
-ubd_kqueue kernel_side;
-
-QueueConfig queue_config(const Profile &p)
+QueueConfig queue_config(const Profile &p, DeviceState &state)
 {
 	QueueConfig c;
 	c.disk = "ubda";
@@ -32,6 +30,7 @@ QueueConfig queue_config(const Profile &p)
 	c.block = p.direct ? sector_bytes : 1;
 	c.stop_when_full = p.stop_when_full;
 	c.await_host = p.await_host;
+	c.state = &state;
 	return c;
 }
 
@@ -46,24 +45,33 @@ Engine &engine_of(const Profile &p, Ring &ring, FaultEngine &faults)
 
 World *world;
 
-// A call of core, for the time it takes.
+Lane::Lane(World &w, u32 number, const Profile &p, Disk &disk, Random &random, DeviceState &state)
+	: world(w), index(number), headers("header", ubd_header_bytes()), chunks("chunk", ubd_chunk_bytes()),
+	  ring(w, *this, p, disk, random), faults(ring, late_timer),
+	  watch(w, *this, engine_of(p, ring, faults), disk, p), queue(&kernel, watch, disk, queue_config(p, state))
+{
+	headers.fill(p.pool_minimum);
+	chunks.fill(p.pool_minimum);
+}
+
+// A call of core for a queue, for the time it takes.
 class World::Entered {
 public:
-	Entered(World &w, bool serves) : w_(w)
+	Entered(World &w, Lane &l, bool serves) : w_(w), l_(l)
 	{
 		if (!w_.depth_++)
 			w_.engine_calls_ = 0;
 		// timeout() may serve, or not.
-		w_.served_with_memory_ = w_.served_with_memory_ && !w_.dry_percent_;
+		l.served_with_memory = l.served_with_memory && !w_.dry_percent_;
 		if (!serves)
 			return;
-		w_.uncommitted_ = false;
-		w_.interrupt_lost_ = false;
-		w_.served_with_memory_ = !w_.dry_percent_;
+		l.uncommitted = false;
+		l.interrupt_lost = false;
+		l.served_with_memory = !w_.dry_percent_;
 	}
 	~Entered()
 	{
-		if (!--w_.depth_ && w_.profile_.await_host && w_.watch_.held() && !w_.gave_up_)
+		if (!--w_.depth_ && w_.profile_.await_host && l_.watch.held() && !l_.gave_up)
 			fail("core came back, and the host has something");
 	}
 	Entered(const Entered &) = delete;
@@ -71,28 +79,25 @@ public:
 
 private:
 	World &w_;
+	Lane &l_;
 };
 
 World::World(u64 seed)
-	: headers("header", ubd_header_bytes()), chunks("chunk", ubd_chunk_bytes()), random_(seed), profile_(random_),
-	  disk_(profile_, random_), ring_(*this, profile_, disk_, random_), late_timer_(*this),
-	  faults_(ring_, late_timer_), watch_(*this, engine_of(profile_, ring_, faults_), disk_, profile_),
-	  queue_(&kernel_side, watch_, disk_, queue_config(profile_)), tags_(profile_.tags), users_(profile_.sectors)
+	: random_(seed), profile_(random_), disk_(profile_, random_), tags_(profile_.tags), users_(profile_.sectors)
 {
 	world = this;
-	kernel_side.world = this;
+	for (u32 i = 0; i < profile_.queues; i++)
+		lanes_.push_back(std::make_unique<Lane>(*this, i, profile_, disk_, random_, state_));
 	left_ = profile_.requests;
-	headers.fill(profile_.pool_minimum);
-	chunks.fill(profile_.pool_minimum);
 	for (u32 i = 0; i < tags_.size(); i++)
 		tags_[i].index = i;
 	change_memory();
-	TRACE("device of %llu sectors%s%s%s%s, ring %u, capacity %u%s, %u tags, %u requests, pools "
+	TRACE("device of %llu sectors%s%s%s%s, %u queues, ring %u, capacity %u%s, %u tags, %u requests, pools "
 	      "keep %u%s%s",
 	      profile_.sectors, profile_.cow ? ", cow" : "", profile_.sync_writes ? ", sync" : "",
-	      profile_.no_flush ? ", unsafe" : "", profile_.direct ? ", direct" : "", profile_.ring, profile_.capacity,
-	      profile_.deferred ? ", deferred" : "", profile_.tags, profile_.requests, profile_.pool_minimum,
-	      profile_.faults ? ", faults" : "", profile_.stop_when_full ? ", stops" : "");
+	      profile_.no_flush ? ", unsafe" : "", profile_.direct ? ", direct" : "", profile_.queues, profile_.ring,
+	      profile_.capacity, profile_.deferred ? ", deferred" : "", profile_.tags, profile_.requests,
+	      profile_.pool_minimum, profile_.faults ? ", faults" : "", profile_.stop_when_full ? ", stops" : "");
 	if (profile_.await_host)
 		TRACE("the host is awaited");
 }
@@ -102,6 +107,24 @@ void World::run()
 	while (work_left())
 		step();
 	check_end();
+}
+
+// One queue of those for which it holds, or nullptr.
+template <class Condition> Lane *World::one_of(Condition c)
+{
+	const size_t n = lanes_.size();
+	for (size_t i = n > 1 ? random_.below(n) : 0, k = 0; k < n; k++, i = (i + 1) % n)
+		if (c(*lanes_[i]))
+			return lanes_[i].get();
+	return nullptr;
+}
+
+bool World::durability_lost() const
+{
+	for (const auto &l : lanes_)
+		if (l->watch.durability_lost())
+			return true;
+	return false;
 }
 
 // -- what happens next ------------------------------------------------------------
@@ -114,7 +137,8 @@ void World::step()
 		fail("no progress in %llu steps", patience_steps);
 	if (now_ > progress_at_ + patience && busy_)
 		fail("no progress in %llu s", patience / second);
-	check_idle();
+	for (auto &l : lanes_)
+		check_idle(*l);
 	for (u8 i = 0; i < static_cast<u8>(Action::count); i++)
 		sum += weights[i] = weight(static_cast<Action>(i));
 	u64 n = random_.below(sum);
@@ -124,28 +148,46 @@ void World::step()
 	act(static_cast<Action>(i));
 }
 
+namespace
+{
+
+template <class Condition> bool any_of(const std::vector<std::unique_ptr<Lane>> &lanes, Condition c)
+{
+	for (const auto &l : lanes)
+		if (c(*l))
+			return true;
+	return false;
+}
+
+} // namespace
+
 u32 World::weight(Action a) const
 {
 	switch (a) {
 	case Action::submit:
 		return left_ && busy_ < tags_.size() && submit_at_ <= now_ ? 60 : 0;
 	case Action::commit:
-		return uncommitted_ ? 20 : 0;
+		return any_of(lanes_, [](const Lane &l) { return l.uncommitted; }) ? 20 : 0;
 	case Action::host:
-		return ring_.next_due() <= now_ ? 40 : 0;
+		return any_of(lanes_, [this](const Lane &l) { return l.ring.next_due() <= now_; }) ? 40 : 0;
 	case Action::interrupt:
-		return ring_.announced && ring_.announced_at + profile_.interrupt_delay <= now_ ? 40 : 0;
+		return any_of(lanes_,
+			      [this](const Lane &l) {
+				      return l.ring.announced && l.ring.announced_at + profile_.interrupt_delay <= now_;
+			      })
+			       ? 40
+			       : 0;
 	case Action::poll:
-		return poll_wanted_ ? 30 : 0;
+		return any_of(lanes_, [](const Lane &l) { return l.poll_wanted; }) ? 30 : 0;
 	case Action::timer:
-		return timer_armed_ && timer_at_ <= now_ ? 20 : 0;
+		return any_of(lanes_, [this](const Lane &l) { return l.timer_armed && l.timer_at <= now_; }) ? 20 : 0;
 	case Action::timeout:
 		for (const Tag &t : tags_)
 			if (t.active && t.timeout_at <= now_)
 				return 30;
 		return 0;
 	case Action::fault_timer:
-		return fault_timer_at_ <= now_ ? 30 : 0;
+		return any_of(lanes_, [this](const Lane &l) { return l.fault_timer_at <= now_; }) ? 30 : 0;
 	case Action::odd:
 		return 1;
 	default:
@@ -159,20 +201,20 @@ void World::act(Action a)
 	case Action::submit:
 		return submit();
 	case Action::commit:
-		return commit();
+		return commit(*one_of([](const Lane &l) { return l.uncommitted; }));
 	case Action::host:
-		ring_.run();
+		one_of([this](const Lane &l) { return l.ring.next_due() <= now_; })->ring.run();
 		return;
 	case Action::interrupt:
 		return interrupt(false);
 	case Action::poll:
 		return poll();
 	case Action::timer:
-		return timer();
+		return timer(*one_of([this](const Lane &l) { return l.timer_armed && l.timer_at <= now_; }));
 	case Action::timeout:
 		return timeout();
 	case Action::fault_timer:
-		return fault_timer();
+		return fault_timer(*one_of([this](const Lane &l) { return l.fault_timer_at <= now_; }));
 	case Action::odd:
 		return odd();
 	default:
@@ -182,16 +224,19 @@ void World::act(Action a)
 
 Time World::next_event() const
 {
-	Time t = ring_.next_due();
-	if (ring_.announced)
-		t = min(t, ring_.announced_at + profile_.interrupt_delay);
-	if (timer_armed_)
-		t = min(t, timer_at_);
+	Time t = never;
+	for (const auto &l : lanes_) {
+		t = min(t, l->ring.next_due());
+		if (l->ring.announced)
+			t = min(t, l->ring.announced_at + profile_.interrupt_delay);
+		if (l->timer_armed)
+			t = min(t, l->timer_at);
+		t = min(t, l->fault_timer_at);
+	}
 	if (left_ && busy_ < tags_.size())
 		t = min(t, submit_at_);
 	t = min(t, memory_changes_);
 	t = min(t, faults_off_);
-	t = min(t, fault_timer_at_);
 	for (const Tag &tag : tags_)
 		if (tag.active)
 			t = min(t, tag.timeout_at);
@@ -203,7 +248,7 @@ void World::advance()
 {
 	const Time t = next_event();
 	if (t == never) {
-		if (busy_ && !uncommitted_)
+		if (busy_ && !any_of(lanes_, [](const Lane &l) { return l.uncommitted; }))
 			fail("%u requests have not ended, and nothing will ever happen", busy_);
 		return;
 	}
@@ -299,8 +344,10 @@ void World::submit()
 		submit_at_ = now_ + 50 * ms; // all ranges are in use
 		return;
 	}
-	if (!batch_left_)
+	if (!batch_left_) {
 		batch_left_ = static_cast<u32>(random_.spread(profile_.batch));
+		batch_queue_ = lanes_.size() > 1 ? static_cast<u32>(random_.below(lanes_.size())) : 0;
+	}
 	batch_left_--;
 	left_--;
 	if (!batch_left_ && profile_.think)
@@ -310,6 +357,7 @@ void World::submit()
 
 void World::send(Tag &tag, bool last)
 {
+	Lane &l = *lanes_[batch_queue_];
 	claim(tag, 1);
 	if (tag.has_data())
 		tag.make_memory(profile_, random_);
@@ -320,6 +368,8 @@ void World::send(Tag &tag, bool last)
 	tag.rq.bytes = tag.bytes;
 	memset(&tag.rq.cursor, 0, sizeof(tag.rq.cursor));
 	tag.active = true;
+	tag.queue = l.index;
+	l.sent++;
 	tag.arrival = ++sent_;
 	tag.queued = stamp();
 	tag.since = now_;
@@ -328,64 +378,85 @@ void World::send(Tag &tag, bool last)
 	tag.sync_handed = false;
 	tag.statuses = 0;
 	tag.memory_errors = 0;
-	tag.after_loss = watch_.durability_lost();
+	tag.after_loss = durability_lost();
 	if (!busy_++)
 		progressed();
-	TRACE("send #%llu %s sector %llu+%llu%s%s%s", tag.arrival, op_name(tag.op), tag.sector, tag.sectors(),
-	      tag.durable ? " durable" : "", tag.flags & UBD_RQ_NOUNMAP ? " nounmap" : "", last ? " last" : "");
-	Entered entered(*this, last);
-	uncommitted_ = uncommitted_ || !last;
-	ubd_queue_enqueue(queue(), &tag.rq, last);
+	TRACE("send #%llu to queue %u %s sector %llu+%llu%s%s%s", tag.arrival, l.index, op_name(tag.op), tag.sector,
+	      tag.sectors(), tag.durable ? " durable" : "", tag.flags & UBD_RQ_NOUNMAP ? " nounmap" : "",
+	      last ? " last" : "");
+	Entered entered(*this, l, last);
+	l.uncommitted = l.uncommitted || !last;
+	ubd_queue_enqueue(l.c_queue(), &tag.rq, last);
 }
 
-void World::commit()
+void World::commit(Lane &l)
 {
-	TRACE("commit");
-	Entered entered(*this, true);
-	ubd_queue_commit(queue());
+	TRACE("commit of queue %u", l.index);
+	Entered entered(*this, l, true);
+	ubd_queue_commit(l.c_queue());
 }
 
-// The handler reads the eventfd, then looks.
+// The handler reads the eventfd, which is the whole device's, then looks.
 void World::interrupt(bool nested)
 {
-	const bool announced = ring_.announced;
-	ring_.announced = false;
+	bool announced = false;
+	for (auto &l : lanes_)
+		announced = announced || l->ring.announced;
 	if (announced && !nested && random_.percent(profile_.lost_percent)) {
 		TRACE("interrupt is lost");
-		interrupt_lost_ = true;
+		for (auto &l : lanes_) {
+			l->interrupt_lost = l->interrupt_lost || l->ring.announced;
+			l->ring.announced = false;
+		}
 		return;
 	}
 	TRACE("interrupt%s%s", announced ? "" : " of somebody else", nested ? " within" : "");
-	Entered entered(*this, true);
-	ubd_queue_interrupt(queue());
+	for (auto &l : lanes_)
+		l->ring.announced = false;
+	for (auto &l : lanes_) {
+		Entered entered(*this, *l, true);
+		ubd_queue_interrupt(l->c_queue());
+	}
 }
 
 // Of a thread that has the CPU until somebody else wants it; interrupts come.
 void World::poll()
 {
-	poll_wanted_ = false;
-	if (!ubd_queue_wants_poll(queue()))
+	for (auto &l : lanes_)
+		l->poll_wanted = false;
+	if (!any_of(lanes_, [](Lane &l) { return ubd_queue_wants_poll(l.c_queue()); }))
 		return;
 	TRACE("polls");
-	Entered entered(*this, false); // it may serve, or not
-	ubd_queue_begin_poll(queue());
+	for (auto &l : lanes_) {
+		Entered entered(*this, *l, false); // it may serve, or not
+		ubd_queue_begin_poll(l->c_queue());
+	}
 	for (u32 looks = 0; looks < 300 && !random_.percent(2); looks++) {
+		bool more = false;
 		now_ += random_.spread(20);
-		while (ring_.next_due() <= now_ && ring_.run())
-			;
-		if (!ubd_queue_poll(queue(), now_ * 1000))
+		for (auto &l : lanes_) {
+			while (l->ring.next_due() <= now_ && l->ring.run())
+				;
+			Entered entered(*this, *l, false);
+			more |= ubd_queue_poll(l->c_queue(), now_ * 1000);
+		}
+		if (!more)
 			break;
+		Entered entered(*this, *lanes_[0], false);
 		nest();
 	}
-	ubd_queue_end_poll(queue());
+	for (auto &l : lanes_) {
+		Entered entered(*this, *l, false);
+		ubd_queue_end_poll(l->c_queue());
+	}
 }
 
-void World::timer()
+void World::timer(Lane &l)
 {
-	TRACE("timer");
-	timer_armed_ = false;
-	Entered entered(*this, true);
-	ubd_queue_timer(queue());
+	TRACE("timer of queue %u", l.index);
+	l.timer_armed = false;
+	Entered entered(*this, l, true);
+	ubd_queue_timer(l.c_queue());
 }
 
 void World::timeout()
@@ -399,8 +470,9 @@ void World::timeout()
 		bool waits;
 		const u64 nested = nested_;
 		{
-			Entered entered(*this, false);
-			waits = ubd_queue_timeout(queue(), &tag.rq, (now_ - tag.since) / ms);
+			Lane &l = *lanes_[tag.queue];
+			Entered entered(*this, l, false);
+			waits = ubd_queue_timeout(l.c_queue(), &tag.rq, (now_ - tag.since) / ms);
 		}
 		const bool same = tag.active && tag.arrival == arrival;
 		if (nested == nested_ && waits && !same)
@@ -418,9 +490,12 @@ void World::odd()
 	if (profile_.ending == Ending::removal && sent_ >= profile_.end_after && left_) {
 		TRACE("removal: %u requests are not sent", left_);
 		left_ = 0;
-		watch_.end_stops();
-		Entered entered(*this, true);
-		return ubd_queue_end_stops(queue());
+		end_stops();
+		for (auto &l : lanes_) {
+			Entered entered(*this, *l, true);
+			ubd_queue_end_stops(l->c_queue());
+		}
+		return;
 	}
 	if (profile_.ending == Ending::synchronous && sent_ >= profile_.end_after && !synchronous_)
 		return go_synchronous();
@@ -431,15 +506,24 @@ void World::odd()
 	if (random_.percent(20))
 		interrupt(false);
 	else if (random_.percent(20))
-		commit();
+		commit(*one_of([](const Lane &) { return true; }));
+}
+
+// From now on nothing waits for space.
+void World::end_stops()
+{
+	for (auto &l : lanes_)
+		l->watch.end_stops();
 }
 
 // Somebody says that there is space; it may be so.
 void World::resume()
 {
 	TRACE("resume");
-	Entered entered(*this, false); // it serves if it was stopped
-	ubd_queue_try_again(queue());
+	for (auto &l : lanes_) {
+		Entered entered(*this, *l, false); // it serves if it was stopped
+		ubd_queue_try_again(l->c_queue());
+	}
 }
 
 // The host may go on being slow, but does go on.
@@ -449,21 +533,23 @@ void World::go_synchronous()
 		set_fault(random_.percent(50) ? "off" : "any delay=150 chance=30");
 	TRACE("from now on synchronous");
 	synchronous_ = true;
-	watch_.end_stops();
-	Entered entered(*this, true);
-	ubd_queue_go_synchronous(queue());
+	end_stops();
+	for (auto &l : lanes_) {
+		Entered entered(*this, *l, true);
+		ubd_queue_go_synchronous(l->c_queue());
+	}
 }
 
 // As ubd_device_fault_timer() does it.
-void World::fault_timer()
+void World::fault_timer(Lane &l)
 {
-	TRACE("fault timer");
-	fault_timer_at_ = never;
-	locked_ = true;
-	faults_.expire();
-	locked_ = false;
-	Entered entered(*this, true);
-	ubd_queue_interrupt(queue());
+	TRACE("fault timer of queue %u", l.index);
+	l.fault_timer_at = never;
+	l.locked = true;
+	l.faults.expire();
+	l.locked = false;
+	Entered entered(*this, l, true);
+	ubd_queue_interrupt(l.c_queue());
 }
 
 // As a write to the file `fault` in debugfs does it. Some last until requests
@@ -475,10 +561,12 @@ void World::set_fault(const char *text)
 	if (Error e = FaultRules::parse(text, strlen(text), rules))
 		fail("fault rules \"%s\" were refused: %d", text, e.number);
 	TRACE("fault: %s", text);
-	locked_ = true;
-	faults_.set(rules);
-	locked_ = false;
-	commit();
+	for (auto &l : lanes_) {
+		l->locked = true;
+		l->faults.set(rules);
+		l->locked = false;
+		commit(*l);
+	}
 }
 
 // Up to three rules.
@@ -539,15 +627,15 @@ void World::nest()
 			submit();
 		return;
 	case 2:
-		return commit();
+		return commit(*one_of([](const Lane &) { return true; }));
 	case 3:
-		if (timer_armed_ && timer_at_ <= now_)
-			timer();
+		if (Lane *l = one_of([this](const Lane &o) { return o.timer_armed && o.timer_at <= now_; }))
+			timer(*l);
 		return;
 	case 4:
 		return timeout();
 	default:
-		if (ring_.announced || random_.percent(20))
+		if (any_of(lanes_, [](const Lane &l) { return l.ring.announced; }) || random_.percent(20))
 			interrupt(true);
 	}
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A seed's world: the real queue, on a ring that follows the seed, under a
- * block layer, an allocator, a timer and an interrupt that do so too. Time
- * passes only between calls of core, or while core waits.
+ * A seed's world: the real queue, or some of one device, each on a ring that follows
+ * the seed, under a block layer, an allocator, timers and an interrupt that do so
+ * too. Time passes only between calls of core, or while core waits.
  *
  * Rules that are looked at whenever no function of core is running:
  *
@@ -19,10 +19,21 @@
 #ifndef UBD_SIM_WORLD_HH
 #define UBD_SIM_WORLD_HH
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "watch.hh"
+
+namespace ubd::sim
+{
+class Lane;
+}
+
+// The kernel side of a queue.
+struct ubd_kqueue {
+	ubd::sim::Lane *lane;
+};
 
 namespace ubd::sim
 {
@@ -51,6 +62,55 @@ private:
 	std::vector<void *> spare_; // freed ones, so that malloc() is not asked each time
 };
 
+/*
+ * One queue, with what is its own. Several have the file, the block layer and the
+ * interrupt in common, and DeviceState. Where one releases its lock, another CPU may
+ * do anything with any of them.
+ */
+class Lane {
+	// The clock and the timer of faults on demand.
+	class LateTimer final : public FaultTimer {
+	public:
+		explicit LateTimer(Lane &l) : l_(l) {}
+		u64 now_ms() override;
+		void arm(u64 milliseconds) override;
+
+	private:
+		Lane &l_;
+	};
+
+public:
+	Lane(World &w, u32 number, const Profile &profile, Disk &disk, Random &random, DeviceState &state);
+	Lane(const Lane &) = delete;
+	Lane &operator=(const Lane &) = delete;
+
+	ubd_queue *c_queue() { return reinterpret_cast<ubd_queue *>(&queue); }
+
+	World &world;
+	const u32 index;
+	ubd_kqueue kernel{ this };
+	Pool headers;
+	Pool chunks;
+	Ring ring;
+	LateTimer late_timer{ *this };
+	FaultEngine faults;
+	Watch watch;
+	Queue queue;
+
+	u64 sent = 0;
+	bool uncommitted = false; // queued without being served
+	bool locked = false;
+	unsigned long lock_count = 0;
+	bool ending = false;
+	bool timer_armed = false;
+	Time timer_at = never;
+	bool poll_wanted = false;
+	bool interrupt_lost = false; // and no call of core since
+	bool served_with_memory = false;
+	bool gave_up = false; // waiting, in synchronous mode
+	Time fault_timer_at = never;
+};
+
 class World {
 public:
 	explicit World(u64 seed);
@@ -64,24 +124,24 @@ public:
 	Time now() const { return now_; }
 	u64 stamp() { return ++stamp_; }
 	u64 stamp_now() const { return stamp_; }
-	void must_be_locked(const char *what) const;
-	void engine_called();
+	void must_be_locked(const Lane &l, const char *what) const;
+	void engine_called(const Lane &l);
 	void progressed();
 	void gave_up();
-	void wait_until(Time t);
+	void wait_until(Lane &l, Time t);
+	// In any queue.
+	bool durability_lost() const;
+	void end_stops();
 	const std::vector<Tag> &tags() const { return tags_; }
 
 	// -- the kernel's half, for ubd_k_*() -----------------------------------------
-	unsigned long lock();
-	void unlock(unsigned long flags);
-	void *take(Pool &pool);
-	void give(Pool &pool, void *element);
-	void end(ubd_request *list);
-	void arm_timer(u32 milliseconds);
-	void want_poll();
-
-	Pool headers;
-	Pool chunks;
+	unsigned long lock(Lane &l);
+	void unlock(Lane &l, unsigned long flags);
+	void *take(Lane &l, Pool &pool);
+	void give(Lane &l, Pool &pool, void *element);
+	void end(Lane &l, ubd_request *list);
+	void arm_timer(Lane &l, u32 milliseconds);
+	void want_poll(Lane &l);
 
 private:
 	enum class Action : u8 {
@@ -98,17 +158,6 @@ private:
 		count
 	};
 	class Entered;
-	// The clock and the timer of faults on demand.
-	class LateTimer final : public FaultTimer {
-	public:
-		explicit LateTimer(World &w) : w_(w) {}
-		u64 now_ms() override { return w_.now_ / ms; }
-		void arm(u64 milliseconds) override;
-
-	private:
-		World &w_;
-	};
-
 	void step();
 	u32 weight(Action a) const;
 	void act(Action a);
@@ -121,14 +170,15 @@ private:
 	bool draw_range(Tag &tag);
 	bool draw_request(Tag &tag);
 	void send(Tag &tag, bool last);
-	void commit();
+	template <class Condition> Lane *one_of(Condition c);
+	void commit(Lane &l);
 	void interrupt(bool nested);
 	void poll();
-	void timer();
+	void timer(Lane &l);
 	void timeout();
 	void odd();
 	void resume();
-	void fault_timer();
+	void fault_timer(Lane &l);
 	void set_fault(const char *text);
 	void random_fault();
 	size_t random_rule(char *to, size_t bytes);
@@ -145,21 +195,18 @@ private:
 	bool may_conflict(u64 sector, u64 sectors, bool exclusive) const;
 	void claim(const Tag &tag, int by);
 
-	void check_idle();
-	void check_progress(const ubd_stats &s);
+	void check_idle(Lane &l);
+	void check_progress(const Lane &l, const ubd_stats &s);
 	void check_end();
-	ubd_stats stats();
-	std::string state();
-	ubd_queue *queue() { return reinterpret_cast<ubd_queue *>(&queue_); }
+	ubd_stats stats(Lane &l);
+	std::string state(Lane &l);
 
 	Random random_;
 	const Profile profile_;
 	Disk disk_;
-	Ring ring_;
-	LateTimer late_timer_;
-	FaultEngine faults_;
-	Watch watch_;
-	Queue queue_;
+	DeviceState state_;
+	std::vector<std::unique_ptr<Lane>> lanes_;
+	Lane *waiting_ = nullptr; // of those, who waited last
 
 	Time now_ = 0;
 	u64 stamp_ = 0;
@@ -169,30 +216,18 @@ private:
 	u32 busy_ = 0; // tags in use
 	u64 sent_ = 0;
 	u32 batch_left_ = 0;
+	u32 batch_queue_ = 0;
 	Time submit_at_ = 0;
-	bool uncommitted_ = false; // queued without being served
 
-	bool locked_ = false;
-	unsigned long lock_count_ = 0;
-	bool ending_ = false;
 	u32 depth_ = 0; // calls of core, one within the other
 	bool nesting_ = true;
 	u64 nested_ = 0; // how often
 	u32 engine_calls_ = 0;
 
-	bool timer_armed_ = false;
-	Time timer_at_ = never;
-	Time interrupt_at_ = never;
-	bool poll_wanted_ = false;
-	bool interrupt_lost_ = false; // and no call of core since
-
 	u32 dry_percent_ = 0; // of allocations fail
 	Time memory_changes_ = never;
-	bool served_with_memory_ = false;
 	bool synchronous_ = false;
-	bool gave_up_ = false; // waiting, since then
 	Time faults_off_ = never;
-	Time fault_timer_at_ = never;
 
 	Time progress_at_ = 0;
 	u64 steps_ = 0;
@@ -202,10 +237,5 @@ private:
 extern World *world;
 
 } // namespace ubd::sim
-
-// The kernel side of a queue: there is one world at a time.
-struct ubd_kqueue {
-	ubd::sim::World *world;
-};
 
 #endif

@@ -986,7 +986,7 @@ void Queue::complete_error(Chunk &chunk, int error)
 		stats_.chunks_retried++;
 		return again(chunk, UBD_RETRY_FALLBACK, error, false);
 	}
-	if (config_.stop_when_full && !no_stops_ && waits_for_space(chunk.op, error))
+	if (may_stop() && waits_for_space(chunk.op, error))
 		return keep(chunk, error);
 	Verdict verdict = judge(chunk.op, error);
 	if (verdict == Verdict::retry_bounded) {
@@ -1072,11 +1072,19 @@ void Queue::stop(const Chunk &chunk, int error)
 		error, remedy_for(error), last_stop_pause_ms / 1000, config_.disk);
 }
 
+// Where durability is lost, in whatever queue, there is nothing to wait for.
+bool Queue::may_stop() const
+{
+	return config_.stop_when_full && !no_stops_ && !state_.durability_lost();
+}
+
 // One of those that are kept is handed over: how it fares decides.
 void Queue::trial()
 {
 	if (trial_)
 		return;
+	if (!may_stop())
+		return drop_kept();
 	stop_waited_ms_ = 0;
 	trial_ = &kept_.pop();
 	retry(*trial_, false);
@@ -1085,6 +1093,8 @@ void Queue::trial()
 // There is space, or what was tried failed otherwise: all are tried.
 void Queue::go_on()
 {
+	if (!may_stop())
+		return drop_kept();
 	trial_ = nullptr;
 	stop_error_ = 0;
 	resumed_ns_ = ubd_k_now_ns();
@@ -1218,15 +1228,15 @@ const char *Queue::path_of(const Chunk &chunk) const
 // anything about them.
 void Queue::durability_lost(int error)
 {
-	if (!state_.lose_durability())
-		return;
 	if (config_.cow)
 		config_.cow->poisoned = true;
-	ubd_k_log(UBD_LOG_ERROR, false,
-		  "%s: %s: the host failed to make data durable: %s (%d); from now on each write and flush of this "
-		  "device fails, since what was lost cannot be known: copy what you need, check the host's disk, and "
-		  "restart the guest\n",
-		  config_.disk, config_.path, errno_words(error), error);
+	if (state_.lose_durability())
+		ubd_k_log(
+			UBD_LOG_ERROR, false,
+			"%s: %s: the host failed to make data durable: %s (%d); from now on each write and flush of "
+			"this device fails, since what was lost cannot be known: copy what you need, check the host's "
+			"disk, and restart the guest\n",
+			config_.disk, config_.path, errno_words(error), error);
 	drop_kept();
 }
 

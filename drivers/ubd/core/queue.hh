@@ -165,6 +165,7 @@ private:
 	const char *describe(const Chunk &chunk, char *to, size_t bytes) const;
 	void refuse(Chunk &chunk, int error);
 	void keep(Chunk &chunk, int error);
+	bool may_stop() const;
 	void stop(const Chunk &chunk, int error);
 	void trial();
 	void go_on();
