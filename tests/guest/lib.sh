@@ -33,6 +33,8 @@ compare_kernel=${UBD_COMPARE_KERNEL:-$cache/$compare_name/linux}
 release_module=${UBD_RELEASE_MODULE:-$top/build$release_build/ubd.ko}
 debug_module=${UBD_DEBUG_MODULE:-$top/build/$debug_name/ubd.ko}
 compare_module=${UBD_COMPARE_MODULE:-$top/build/$compare_name/ubd.ko}
+smp_kernel=${UBD_SMP_KERNEL:-$cache/next-smp/linux}
+smp_module=${UBD_SMP_MODULE:-$top/build/next-smp/ubd.ko}
 test_root=${UBD_TEST_ROOT:-$top/build/test}
 tool=$test_root/tool
 test_args=${UBD_TEST_ARGS:-}
@@ -111,6 +113,16 @@ use_compare() {
 	kernel=$compare_kernel
 	module=$compare_module
 }
+
+# A kernel for several CPUs; guests are started with $two_cpus.
+use_smp() {
+	[ -x "$smp_kernel" ] || fail "no kernel for several CPUs ($smp_kernel); make kernel-next-smp"
+	[ -e "$smp_module" ] || fail "no module for several CPUs ($smp_module); make modules-next-smp"
+	kernel=$smp_kernel
+	module=$smp_module
+	mem=512M
+}
+two_cpus=(seccomp=on ncpus=2)
 
 use_release() {
 	kernel=$release_kernel
