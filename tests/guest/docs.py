@@ -73,7 +73,7 @@ def run(page):
 
 def command_blocks(path):
     """Yields (mark, line number, first line) of what looks like commands."""
-    mark, inside = None, False
+    mark, inside, synopsis = None, False, False
     man = not path.endswith('.md')
     for number, line in enumerate(open(path), 1):
         found = MARK.search(line)
@@ -81,8 +81,12 @@ def command_blocks(path):
             mark = tuple(part for part in found.groups() if part)
             continue
         code = line.startswith('\t') if not man else inside
+        if man and re.match(r'\.SH SYNOPSIS', line):
+            synopsis = True
+        elif man and line.startswith('.SH'):
+            synopsis = False
         if man and line.startswith('.nf'):
-            inside, begun = True, False
+            inside, begun = not synopsis, False
         elif man and line.startswith('.fi'):
             inside, mark = False, None
         elif code and line.strip().startswith(WORDS):
