@@ -32,6 +32,10 @@ for part in Kbuild include drivers tests tools; do
 done
 
 make -C "$kdir" ARCH=um M="$tree" -s -j"$(nproc)" "$@" modules
-for module in ubd ubd_test; do
+for module in ubd aubd ubd_test; do
 	[ ! -f "$tree/$module.ko" ] || cp -u "$tree/$module.ko" "$out/"
 done
+if [ -f "$tree/aubd.ko" ]; then
+	rm -f "$out/ubd.ko"
+	echo "ubd: this kernel's own driver has the name ubd: the module is $out/aubd.ko"
+fi

@@ -38,7 +38,7 @@ load() {
 }
 
 unload() {
-	rmmod ubd
+	rmmod "$(basename "$module" .ko)"
 }
 
 # stat_of DISK COUNTER

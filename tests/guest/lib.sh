@@ -23,16 +23,18 @@ guest_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 top=$(cd "$guest_dir/../.." && pwd)
 cache=${UBD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ubd}
 test_variant=${UBD_TEST_VARIANT:-}
-release_name=release debug_name=debug compare_name=compare release_build=
+release_name=release debug_name=debug compare_name=compare release_build= compare_ko=ubd.ko
 if [ "$test_variant" = next ]; then
 	release_name=next debug_name=next-debug compare_name=next-compare release_build=/next
+	# See Kbuild.
+	compare_ko=aubd.ko
 fi
 release_kernel=${UBD_RELEASE_KERNEL:-$cache/$release_name/linux}
 debug_kernel=${UBD_DEBUG_KERNEL:-$cache/$debug_name/linux}
 compare_kernel=${UBD_COMPARE_KERNEL:-$cache/$compare_name/linux}
 release_module=${UBD_RELEASE_MODULE:-$top/build$release_build/ubd.ko}
 debug_module=${UBD_DEBUG_MODULE:-$top/build/$debug_name/ubd.ko}
-compare_module=${UBD_COMPARE_MODULE:-$top/build/$compare_name/ubd.ko}
+compare_module=${UBD_COMPARE_MODULE:-$top/build/$compare_name/$compare_ko}
 smp_kernel=${UBD_SMP_KERNEL:-$cache/next-smp/linux}
 smp_module=${UBD_SMP_MODULE:-$top/build/next-smp/ubd.ko}
 test_root=${UBD_TEST_ROOT:-$top/build/test}

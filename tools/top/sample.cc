@@ -171,7 +171,10 @@ bool Sampler::take(Samples &out)
 std::string module_version()
 {
 	std::string version;
-	const int fd = open((sysfs() + "/module/ubd/version").c_str(), O_RDONLY | O_CLOEXEC);
+	// Its name where ubd is the kernel's own driver.
+	int fd = open((sysfs() + "/module/aubd/version").c_str(), O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		fd = open((sysfs() + "/module/ubd/version").c_str(), O_RDONLY | O_CLOEXEC);
 	if (fd >= 0) {
 		read_text(fd, version);
 		close(fd);
