@@ -18,6 +18,7 @@ packages_build=(
 	libfuse3-dev fuse3                                           # a disk whose power fails
 	libcli11-dev nlohmann-json3-dev qemu-utils                   # ubd-cow
 	dkms udev                                                    # tests of what is installed
+	gpg gpg-agent                                                # a Debian archive of our own
 )
 # shellcheck disable=SC2034
 packages_debian=(mmdebstrap uidmap e2fsprogs)

@@ -10,8 +10,8 @@
 #include <kunit/test.h>
 #include <linux/module.h>
 #include <linux/slab.h>
-#include <linux/version.h>
 
+#include "../../drivers/ubd/kernel/compat.h"
 #include "../suites/suites.h"
 #include "disk.h"
 
@@ -125,8 +125,4 @@ module_init(ubd_test_init);
 module_exit(ubd_test_exit);
 MODULE_LICENSE("GPL");
 MODULE_DESCRIPTION("KUnit suites of ubd");
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
-MODULE_IMPORT_NS("UBD");
-#else
-MODULE_IMPORT_NS(UBD);
-#endif
+UBD_IMPORT;
