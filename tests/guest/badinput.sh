@@ -207,8 +207,6 @@ test_again() {
 test_host_limits() {
 	local good
 
-	[ "$test_variant" != next ] || skip 'UML 7.x takes descriptors for each program: where disks took all, none starts'
-
 	good=$(image good.img 8M)
 	launcher=(bash -c 'ulimit -n 64 && exec "$@"' --)
 	guest one <<-'EOF'
@@ -216,7 +214,15 @@ test_host_limits() {
 			truncate -s 1M $work/$i.img
 			devices="${devices:-} device=$i=$work/$i.img"
 		done
+		# UML 7.x takes descriptors for each program: files of hostfs hold some of the
+		# host's, which the disks cannot take.
+		for i in $(seq 0 9); do
+			eval "exec $((20 + i))<>$work/hold.$i"
+		done
 		load $devices
+		for i in $(seq 0 9); do
+			eval "exec $((20 + i))<&-"
+		done
 		n=$(ls -d /sys/block/ubd* | wc -l)
 		echo "$n disks within 64 descriptors"
 		[ $n -gt 2 ] && [ $n -lt 31 ] || die 'no limit was met'

@@ -10,11 +10,12 @@
 ubd_cow=${UBD_COW:-$top/build/ubd-cow}
 
 # io_thread NAME: the process of the guest in which the kernel's own driver makes its
-# host calls: the one child that waits in poll, and which UML does not trace
+# host calls: the one child, or with UML 7.x thread, that waits in poll, and which UML
+# does not trace
 io_thread() {
-	local pid
+	local pid=${guest_pid[$1]}
 
-	for pid in $(pgrep -P "${guest_pid[$1]}"); do
+	for pid in $(pgrep -P "$pid") $(ls "/proc/$pid/task" | grep -vx "$pid"); do
 		if grep -q '^7 ' "/proc/$pid/syscall" && grep -q '^TracerPid:.0$' "/proc/$pid/status"; then
 			echo "$pid"
 		fi

@@ -12,7 +12,8 @@
 trace_script='
 insmod $work/load/ubd_load.ko
 load "$@"
-tracing=/sys/kernel/debug/tracing
+tracing=/sys/kernel/tracing
+mount -t tracefs tracefs $tracing
 events() {
 	sed -n "s/^.* ubd_\([a-z]*\): /\1 /p" $tracing/trace | awk "
 		BEGIN { tickets = 0 }
