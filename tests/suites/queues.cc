@@ -23,6 +23,13 @@ WorldConfig config_with(DeviceState &state)
 	return c;
 }
 
+WorldConfig config_that_stops(DeviceState &state)
+{
+	WorldConfig c = config_with(state);
+	c.stop_when_full = true;
+	return c;
+}
+
 // Two queues of one device; each has its own engine, with its own file.
 struct Pair {
 	DeviceState state;
@@ -162,6 +169,41 @@ UBD_CASE(two_losses)
 	CHECK_EQ(log_lines(), 3); // two failures, one consequence
 }
 
+// One waits for space when the other one's loss makes that useless: who waits is told,
+// at the next trial, or by how the trial ends that the host has.
+UBD_CASE(a_loss_ends_waiting_for_space)
+{
+	for (bool in_trial : each(false, true)) {
+		DeviceState state;
+		Fixture first(config_that_stops(state)), second(config_that_stops(state));
+		World &a = *first, &b = *second;
+		b.engine.script(op_write, -errno_nospc, 2);
+		b.engine.hold = true;
+		FakeRequest &one = b.send_new(UBD_OP_WRITE, 0, 512);
+		FakeRequest &two = b.send_new(UBD_OP_WRITE, 8, 512);
+		b.engine.complete_all();
+		b.interrupt();
+		CHECK(b.stats().stopped && !one.ended && !two.ended);
+		if (in_trial)
+			b.queue.try_again();
+		a.engine.script(op_sync, -errno_io);
+		CHECK_EQ(a.send_new(UBD_OP_FLUSH, 0, 0).status(), UBD_STATUS_IOERR);
+		char text[80];
+		CHECK(!b.queue.show_state(text, sizeof(text)));
+		CHECK(contains(text, "failed"));
+		b.engine.hold = false;
+		if (in_trial) {
+			b.engine.complete_all();
+			b.interrupt();
+		}
+		CHECK(b.settle());
+		CHECK_EQ(one.ok() + two.ok(), in_trial);
+		CHECK_EQ((one.status() == UBD_STATUS_NOSPC) + (two.status() == UBD_STATUS_NOSPC), 2 - in_trial);
+		CHECK(!b.stats().stopped);
+		CHECK(!log_has("goes on after"));
+	}
+}
+
 // A flush is for what has ended, in any queue, and shares no fdatasync with those of
 // another queue: each asks the host by an opening of its own.
 UBD_CASE(flushes_are_a_queues_own)
@@ -238,6 +280,7 @@ const ubd_test_case ubd_suite_queues[] = {
 	UBD_ENTRY(a_loss_is_the_devices),
 	UBD_ENTRY(a_loss_meets_what_is_with_the_host),
 	UBD_ENTRY(two_losses),
+	UBD_ENTRY(a_loss_ends_waiting_for_space),
 	UBD_ENTRY(flushes_are_a_queues_own),
 	UBD_ENTRY(one_waits_the_other_does_not),
 	UBD_ENTRY(the_file_is_the_devices),
