@@ -310,7 +310,7 @@ void ubd_k_assert_failed(const char *what, const char *file, int line);
 void *ubd_k_zalloc(size_t bytes);
 void ubd_k_free(void *p);
 
-/* Sleeps. Process context. */
+/* So much of the host's time, about. Sleeps. Process context. */
 void ubd_k_sleep_ms(ubd_u32 ms);
 
 /* True if device interrupts and request submission share one CPU. */
@@ -337,7 +337,7 @@ void ubd_k_trace_submit(struct ubd_kqueue *k, ubd_u32 entries, ubd_u32 left, int
  * little earlier; replaces what was armed before. Queue lock held.
  */
 void ubd_k_arm_fault_timer(struct ubd_kqueue *k, ubd_u32 ms);
-/* Since any time in the past; goes on with interrupts off. Any context. */
+/* Since any time in the past; goes on with interrupts off, and in host calls. Any context. */
 ubd_u64 ubd_k_now_ms(void);
 #endif
 
@@ -603,6 +603,12 @@ void ubd_device_fault_timer(struct ubd_device *d, struct ubd_kqueue *k);
 
 /* Lets others of the host have the CPU, if there is anybody. Any context. */
 void ubd_host_yield(void);
+/*
+ * The host's clock, since any time in the past, and a sleep by it, in which the
+ * whole guest stands: for guests whose clock is their own. Any context.
+ */
+ubd_u64 ubd_host_now_ms(void);
+void ubd_host_sleep_ms(ubd_u32 ms);
 
 /* The host process's command line, NUL-separated; returns bytes or -errno. */
 long ubd_host_read_cmdline(char *to, size_t bytes);

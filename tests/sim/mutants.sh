@@ -215,7 +215,14 @@ mutant stop-when-lost $q '/^void Queue::durability_lost/,/^}/s/drop_kept();/;/' 
 	'it stays stopped though durability is lost'
 mutant stop-dropped $q '/^void Queue::drop_kept/,/^}/s/refuse(kept_.pop(), error);/finish_chunk(kept_.pop());/' \
 	'who waited in vain is told that all went well'
-mutant synchronous $q 's/if (synchronous_ && !again)/if (false)/' 'at reboot nobody waits for completions'
+mutant synchronous $q 's/else if (!again && synchronous_)/else if (false)/' 'at reboot nobody waits for completions'
+mutant travel-no-wait $q '/again = await_round(/s/=.*/= false;/' 'in time travel nobody waits for completions'
+mutant travel-no-pause $q '/^bool Queue::await_round/,/^}/s/while (!later_.empty())/while (false)/' \
+	'in time travel what waits for a pause is never tried again'
+mutant travel-no-more $q '/^bool Queue::await_round/,/^}/s/return !fifo_.empty() .*/return false;/' \
+	'in time travel a second round is not begun'
+mutant travel-unsent $q '/^bool Queue::await_round/,/^}/s/if (engine_.unsent())/if (false)/' \
+	'in time travel what the host refused is not offered again'
 
 echo "mutants: $found found, $missed not found"
 [ $missed -eq 0 ]

@@ -74,17 +74,35 @@ UBD_CASE(a_slow_host)
 	CHECK_EQ(log_lines(), 2); // that is another one
 }
 
-// What the host refuses for now is tried again after a pause of the guest's clock.
-UBD_CASE(a_pause_is_the_guests)
+// What the host refuses for now is tried again after a pause, of which the guest sees
+// nothing. For want of memory it is not tried for ever.
+UBD_CASE(a_pause_is_the_hosts)
 {
 	Fixture f(awaiting());
 	World &w = *f;
+	const u64 before = w.k.now_ms;
 	w.engine.script(static_cast<u8>(HostOp::read), -errno_again);
-	FakeRequest &r = w.send_new(UBD_OP_READ, 0, 4096);
-	CHECK(!r.ended);
-	CHECK(w.k.timer_ms);
-	CHECK(w.expire());
-	CHECK(r.ok());
+	CHECK(w.send_new(UBD_OP_READ, 0, 4096).ok());
+	CHECK_EQ(w.k.now_ms - before, 100);
+	w.engine.script(static_cast<u8>(HostOp::read), -errno_nomem, for_ever);
+	CHECK_EQ((w.send_new(UBD_OP_READ, 0, 4096).status()), UBD_STATUS_IOERR);
+	CHECK_EQ(w.k.now_ms - before, 1700);
+}
+
+UBD_CASE(a_difficult_host)
+{
+	Fixture f(awaiting());
+	World &w = *f;
+	w.engine.hold = true;
+	w.k.headers.limit = w.k.chunks.limit = 0;
+	w.engine.script(any_op, -errno_again, 20);
+	w.engine.script(any_op, -errno_intr, 200);
+	w.engine.script(any_op, 512, 20);
+	w.engine.script_submit(errno_again, 10);
+	w.engine.script_submit(errno_intr, 100);
+	for (u32 i = 0; i < 5; i++)
+		w.send(w.make(UBD_OP_READ, i, 4096), i == 4);
+	CHECK_EQ(w.pending(), 0);
 }
 
 UBD_CASE(a_reboot_may_give_up)
@@ -112,14 +130,146 @@ UBD_CASE(a_commit_is_awaited)
 	CHECK_EQ(w.stats().dirty_sectors, 0);
 }
 
+// At once when the guest ends: there is no other time.
+UBD_CASE(a_reboot_commits)
+{
+	WorldConfig c = awaiting();
+	c.cow_sectors = 1024;
+	Fixture f(c);
+	World &w = *f;
+	w.engine.hold = true;
+	CHECK((w.send_new(UBD_OP_WRITE, 9, 512).ok()));
+	CHECK_EQ(w.stats().commits, 0);
+	w.queue.go_synchronous();
+	CHECK_EQ(w.stats().commits, 1);
+}
+
+// All that two runs of one workload could differ in.
+struct Run {
+	ubd_stats stats;
+	u64 order; // in which requests ended
+	u64 asked; // what the host was asked for, in order
+};
+
+u64 mixed(u64 a, u64 b)
+{
+	return (a ^ b) * 0x9e3779b97f4a7c15ull + (a >> 29);
+}
+
+// On a host that completes in the order of a seed, slowly or not.
+Run run(u64 seed, bool cow, u32 slowness)
+{
+	WorldConfig c = awaiting();
+	c.cow_sectors = cow ? 1024 : 0;
+	Fixture f(c);
+	World &w = *f;
+	Random host(seed), guest(7);
+	w.engine.hold = true;
+	w.engine.any_order = seed ? &host : nullptr;
+	w.engine.slowness = slowness;
+	w.engine.limit = 6;
+	FakeRequest *sent[60];
+	for (u32 i = 0; i < 60; i++) {
+		static constexpr u8 ops[] = { UBD_OP_READ,  UBD_OP_WRITE,   UBD_OP_WRITE,
+					      UBD_OP_FLUSH, UBD_OP_DISCARD, UBD_OP_WRITE_ZEROES };
+		const u8 op = ops[guest.below(6)];
+		const bool changes = op == UBD_OP_WRITE || op == UBD_OP_WRITE_ZEROES;
+		const bool fua = guest.percent(50) && changes;
+		const bool flush = op == UBD_OP_FLUSH;
+		sent[i] = &w.make(op, flush ? ~0ull : i * 16, flush ? 0 : 512 * (1 + guest.below(16)),
+				  fua ? UBD_RQ_FUA : 0, 512);
+		w.send(*sent[i], i % 12 == 11);
+		CHECK(i % 12 != 11 || !w.pending());
+		if (i % 24 == 23)
+			w.expire();
+	}
+	Run r{ w.stats(), 0, 0 };
+	for (FakeRequest *s : sent)
+		r.order = mixed(r.order, s->end_order);
+	for (u64 i = 0; i < w.engine.traces; i++) {
+		const Trace &t = w.engine.trace(i);
+		r.asked = mixed(mixed(mixed(mixed(r.asked, static_cast<u64>(t.op)), t.ticket), t.offset), t.bytes);
+	}
+	return r;
+}
+
+void compare_runs(bool cow)
+{
+	const Run first = run(0, cow, 0);
+	CHECK(first.stats.chunks > 40);
+	for (u64 seed = 1; seed < 30; seed++) {
+		const Run other = run(seed, cow, static_cast<u32>(seed % 3));
+		CHECK_EQ(other.order, first.order);
+		CHECK_EQ(other.asked, first.asked);
+		CHECK(!__builtin_memcmp(&other.stats, &first.stats, sizeof(ubd_stats)));
+	}
+}
+
+UBD_CASE(the_order_of_the_host_does_not_show)
+{
+	compare_runs(false);
+}
+
+UBD_CASE(nor_on_a_cow_device)
+{
+	compare_runs(true);
+}
+
+// What faults on demand make late is waited for, by the host's clock.
+UBD_CASE(delays)
+{
+	WorldConfig c = awaiting();
+	c.faults = true;
+	Fixture f(c);
+	World &w = *f;
+	FaultRules rules;
+	static constexpr char text[] = "any delay=20000 times=3; any delay=70";
+	REQUIRE((!FaultRules::parse(text, sizeof(text) - 1, rules)));
+	w.faults.set(rules);
+	w.engine.hold = true;
+	FakeRequest *r[8];
+	for (u32 i = 0; i < 8; i++) {
+		r[i] = &w.make(i % 2 ? UBD_OP_WRITE : UBD_OP_READ, i, 512);
+		w.send(*r[i], i == 7);
+	}
+	for (u32 i = 0; i < 8; i++)
+		CHECK_EQ(r[i]->end_order, i + 1);
+	CHECK(w.k.now_ms >= 21000);
+	CHECK(log_has("the guest's clock stands"));
+}
+
+// An error is the request's own, in whatever order it came.
+UBD_CASE(errors)
+{
+	Fixture f(awaiting());
+	World &w = *f;
+	Random host(3);
+	w.engine.hold = true;
+	w.engine.any_order = &host;
+	w.engine.script(static_cast<u8>(HostOp::write), -errno_nospc, for_ever);
+	FakeRequest &a = w.make(UBD_OP_READ, 0, 512), &b = w.make(UBD_OP_WRITE, 8, 512);
+	FakeRequest &c = w.make(UBD_OP_READ, 16, 512);
+	w.send(a, false);
+	w.send(b, false);
+	w.send(c);
+	CHECK(a.ok() && c.ok());
+	CHECK_EQ(b.status(), UBD_STATUS_NOSPC);
+}
+
 } // namespace
 
 const ubd_test_case ubd_suite_await[] = {
 	UBD_ENTRY(done_when_it_was_sent),
 	UBD_ENTRY(they_end_by_tickets),
 	UBD_ENTRY(a_slow_host),
-	UBD_ENTRY(a_pause_is_the_guests),
+	UBD_ENTRY(a_pause_is_the_hosts),
+	UBD_ENTRY(a_difficult_host),
 	UBD_ENTRY(a_reboot_may_give_up),
 	UBD_ENTRY(a_commit_is_awaited),
+	UBD_ENTRY(a_reboot_commits),
+	UBD_ENTRY(the_order_of_the_host_does_not_show),
+	UBD_ENTRY(nor_on_a_cow_device),
+	UBD_ENTRY(delays),
+	UBD_ENTRY(errors),
 	{},
 };

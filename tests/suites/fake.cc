@@ -648,7 +648,7 @@ void ScriptEngine::wait()
 	if (dones_)
 		return;
 	if (hosts_ && ++waited_ > slowness) {
-		complete(last_first ? hosts_ - 1 : 0);
+		complete(any_order ? any_order->below(hosts_) : last_first ? hosts_ - 1 : 0);
 		waited_ = 0;
 	} else {
 		k_.now_ms += 100;

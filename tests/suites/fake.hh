@@ -134,6 +134,7 @@ public:
 	u32 own = 0; // beside it, for what the queue does by itself
 	u32 take = slots; // most that one submit() takes
 	bool hold = false; // completions come when the case says so
+	Random *any_order = nullptr; // waits complete what this says
 	bool last_first = false; // who waits sees the last one completed first
 	bool lose_wakeups = false;
 	bool hints = false; // ready() says yes though nothing is there

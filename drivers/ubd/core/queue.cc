@@ -317,8 +317,10 @@ void Queue::serve(Reaper reaper)
 			bool sent = submit();
 			u32 got = reap(Reaper::submitter);
 			again = (got || prepared || sent) && (!fifo_.empty() || !waiting_.empty());
-			if (!again && (synchronous_ || config_.await_host))
-				again = synchronous_ ? wait_for_host() : await_host();
+			if (has_rounds())
+				again = await_round(prepared || sent);
+			else if (!again && synchronous_)
+				again = wait_for_host();
 		} while (again);
 	} while (!polling_ && !config_.await_host && engine_.listen());
 	arm();
@@ -421,18 +423,36 @@ bool Queue::wait_for_host()
 }
 
 /*
- * Waits here, as long as the host has anything. A host that hangs hangs the guest:
- * it has no time that passes. False if nothing is left to wait for; what waits for a
- * pause or for space does that by the guest's clock.
+ * Waits until the host has done all that it was handed, so that what comes next does
+ * not depend on how fast it was, or on what it did first. What it refused to take is
+ * offered again when something came, or after a pause. `moved`: there was something
+ * to prepare or to submit. True if there is more. A host that hangs hangs the guest,
+ * which has no time that passes; pauses are of the host's time, too. Who waits for
+ * space does that by the guest's clock: somebody of the guest may make it.
  */
-bool Queue::await_host()
+bool Queue::await_round(bool moved)
 {
-	if (!with_engine_)
+	while (with_engine_) {
+		wait_in_round();
+		if (engine_.unsent())
+			return true;
+	}
+	if (moved)
+		return !fifo_.empty() || !waiting_.empty() || !later_.empty();
+	if (later_.empty())
 		return false;
+	wait_in_round(); // a whole pause: there is nothing to come
+	while (!later_.empty())
+		waiting_.push(later_.pop());
+	return true;
+}
+
+void Queue::wait_in_round()
+{
 	engine_.wait();
 	if (reap(Reaper::submitter)) {
 		futile_waits_ = 0;
-		return true;
+		return;
 	}
 	retries_ = 0; // a whole pause, see wait_for_host()
 	if (++futile_waits_ == max_futile_waits)
@@ -440,7 +460,25 @@ bool Queue::await_host()
 			  "%s: %s: the host takes long for I/O, and the guest's clock stands until it is done; look at "
 			  "the host's disk\n",
 			  config_.disk, config_.path);
-	return true;
+}
+
+void Queue::collect(Chunk &chunk, s32 result)
+{
+	chunk.result = result;
+	round_.insert(chunk, comes_before);
+	collected_++;
+}
+
+// If all that was handed over is back.
+void Queue::end_round()
+{
+	if (collected_ < with_engine_)
+		return;
+	collected_ = 0;
+	while (!round_.empty()) {
+		Chunk &chunk = round_.pop();
+		complete(chunk, chunk.result);
+	}
 }
 
 // Makes chunks for as much as memory, ring and completion space allow. Returns
@@ -871,12 +909,18 @@ u32 Queue::reap(Reaper reaper)
 	u32 total = 0;
 	for (;;) {
 		u32 n = engine_.reap(batch_, batch_size);
-		for (u32 i = 0; i < n; i++)
-			complete(*batch_[i].chunk, batch_[i].result);
+		for (u32 i = 0; i < n; i++) {
+			if (has_rounds())
+				collect(*batch_[i].chunk, batch_[i].result);
+			else
+				complete(*batch_[i].chunk, batch_[i].result);
+		}
 		total += n;
 		if (!n)
 			break;
 	}
+	if (has_rounds())
+		end_round();
 	if (total && idle_since_ns_) {
 		window_.waited(ubd_k_now_ns() - idle_since_ns_);
 		idle_since_ns_ = 0;

@@ -127,7 +127,11 @@ private:
 
 	void serve(Reaper reaper);
 	bool wait_for_host();
-	bool await_host();
+	bool has_rounds() const { return config_.await_host && !synchronous_; }
+	bool await_round(bool moved);
+	void wait_in_round();
+	void collect(Chunk &chunk, s32 result);
+	void end_round();
 	void end(Request &rq);
 	u32 prepare();
 	bool prepare_waiting();
@@ -199,6 +203,8 @@ private:
 	Fifo<Chunk> waiting_; // to be prepared again as soon as there is space
 	Fifo<Chunk> later_; // the same, after a pause
 	Fifo<Chunk> kept_; // the host has no space for them; by tickets
+	Fifo<Chunk> round_; // the host is done with them, but not with all of the round; by tickets
+	u32 collected_ = 0; // so many
 	Chunk *trial_ = nullptr; // one of them that is tried
 	int stop_error_ = 0; // why it is stopped; 0: it is not
 	u32 stop_pause_ms_ = 0; // from one trial to the next

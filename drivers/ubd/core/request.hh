@@ -84,6 +84,7 @@ struct Chunk {
 	bool to_worker = false; // the engine's: who does it
 	bool cut = false; // a test wants its transfer to be short,
 	s32 injected = 0; // or has its result kept here until it is to come
+	s32 result = 0; // the host's, kept until its round ends, see Queue::collect()
 	u32 sectors = 0; // of the device that it was made for, from
 	SectorNumber sector;
 	ByteOffset offset; // in the file

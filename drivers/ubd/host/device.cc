@@ -13,6 +13,7 @@
 
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <time.h>
 
 namespace ubd
 {
@@ -761,4 +762,24 @@ void ubd_device_fault_timer(ubd_device *d, ubd_kqueue *k)
 void ubd_host_yield()
 {
 	(void)ubd::sys::call(SYS_sched_yield);
+}
+
+// Context: any.
+ubd_u64 ubd_host_now_ms()
+{
+	struct {
+		long sec, nsec;
+	} t{};
+	(void)ubd::sys::call(SYS_clock_gettime, CLOCK_MONOTONIC, ubd::sys::arg(&t));
+	return static_cast<ubd_u64>(t.sec) * 1000 + static_cast<ubd_u64>(t.nsec) / 1000000;
+}
+
+// Context: any.
+void ubd_host_sleep_ms(ubd_u32 ms)
+{
+	struct {
+		long sec, nsec;
+	} rest{ ms / 1000, ms % 1000 * 1000000L };
+	while (ubd::sys::call(SYS_nanosleep, ubd::sys::arg(&rest), ubd::sys::arg(&rest)) == -ubd::errno_intr)
+		;
 }

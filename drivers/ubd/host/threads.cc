@@ -144,7 +144,7 @@ bool ThreadsEngine::listen()
 	return true;
 }
 
-// Context: under the queue lock, at reboot only; blocks the host thread.
+// Context: under the queue lock, at reboot and in time travel only; blocks the host thread.
 void ThreadsEngine::wait()
 {
 	Workers::wait(pool_, writer_, -1);

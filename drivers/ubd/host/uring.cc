@@ -292,7 +292,7 @@ u64 UringEngine::host_bytes() const
 	return ring_.sq.ring_sz + *ring_.sq.kring_entries * sizeof(io_uring_sqe) + workers_.host_bytes();
 }
 
-// Context: under the queue lock, at reboot only; blocks the host thread. A ring is
+// Context: under the queue lock, at reboot and in time travel only; blocks the host thread. A ring is
 // readable when it has completions, or work that will make some.
 void UringEngine::wait()
 {

@@ -59,15 +59,20 @@ static void kqueue_fault_timer(struct timer_list *t)
 	ubd_device_fault_timer(k->owner->device, k);
 }
 
-/* Context: under the queue lock. A jiffy has begun already: so it may be early. */
+/*
+ * A jiffy has begun already: so it may be early. In time travel who waits for the
+ * completion looks by himself, at the host's clock.
+ * Context: under the queue lock.
+ */
 void ubd_k_arm_fault_timer(struct ubd_kqueue *k, u32 ms)
 {
-	mod_timer(&k->fault_timer, jiffies + max(1UL, msecs_to_jiffies(ms)));
+	if (!ubd_time_travels())
+		mod_timer(&k->fault_timer, jiffies + max(1UL, msecs_to_jiffies(ms)));
 }
 
 u64 ubd_k_now_ms(void)
 {
-	return ktime_to_ms(ktime_get());
+	return ubd_time_travels() ? ubd_host_now_ms() : ktime_to_ms(ktime_get());
 }
 
 static void fault_timer_init(struct ubd_kqueue *k)
@@ -316,10 +321,19 @@ void ubd_k_free(void *p)
 	kvfree(p);
 }
 
-/* Context: process, sleeps. */
+/*
+ * In time travel msleep() takes none of the host's time, and that is what is meant; who
+ * can run has the CPU then, too.
+ * Context: process, sleeps.
+ */
 void ubd_k_sleep_ms(u32 ms)
 {
-	msleep(ms);
+	if (!ubd_time_travels()) {
+		msleep(ms);
+		return;
+	}
+	ubd_host_sleep_ms(ms);
+	schedule();
 }
 
 bool ubd_k_one_cpu(void)

@@ -19,7 +19,6 @@
 
 #include <irq_kern.h>
 #include <irq_user.h>
-#include <timetravel.h>
 
 #include "compat.h"
 #include "ubd/test_api.h"
@@ -384,7 +383,7 @@ static int check_parameters(void)
 	settings.open.block_size = logical_block;
 	settings.open.commit_ms = commit_ms;
 	settings.open.poll_us = poll_us;
-	settings.open.await_host = time_travel_mode != TT_MODE_OFF;
+	settings.open.await_host = ubd_time_travels();
 	if (settings.open.await_host)
 		pr_info("time travel: completions are awaited at once, so that nothing depends on the host's clock\n");
 	settings.open.snapshot = snapshot;

@@ -13,6 +13,8 @@
 #include <linux/spinlock.h>
 #include <linux/timer.h>
 
+#include <timetravel.h>
+
 #include "ubd/abi.h"
 
 /* The kernel side of one queue. */
@@ -52,6 +54,12 @@ struct ubd_disk {
 };
 
 #define ubd_for_each_queue(k, d) for ((k) = &(d)->kq; (k); (k) = (k)->next)
+
+/* The guest's clock is its own, and stands in host calls. Any mode counts. */
+static inline bool ubd_time_travels(void)
+{
+	return time_travel_mode != TT_MODE_OFF;
+}
 
 /* main.c */
 extern struct mutex ubd_devices_lock;
