@@ -100,6 +100,11 @@ test_reads() {
 # A write is one chunk, and at most one interrupt; a flush is one fdatasync, and
 # flushes of several writers share them.
 test_writes() {
+	local shared=500
+
+	# 7.2, which has no PREEMPT_NONE, runs who wants a flush sooner: 300 to 770, in the same
+	# time, of which many find nothing left to write.
+	[ "$test_variant" != next ] || shared=900
 	image a.img 64M >/dev/null
 	noise a.img 64
 	build_load
@@ -123,8 +128,8 @@ test_writes() {
 		at_most submit_calls 2100
 		at_most interrupts 2100
 		count ubda op=write depth=8 ios=200 flush=1
-		at_most host_syncs 500
-		at_most submit_calls 1000
+		at_most host_syncs $shared
+		at_most submit_calls $((2 * shared))
 		count ubda op=write fua=1 depth=4 ios=50
 		exactly chunks 1000
 		exactly host_dsync_writes 1000
