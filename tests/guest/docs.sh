@@ -7,8 +7,10 @@
 
 test_guide() {
 	mkdir home
-	export HOME=$work/home UBD=$top
-	unset UBD_CACHE XDG_CACHE_HOME
+	ln -s "$top" home/ubd
+	# What an ordinary user has.
+	export HOME=$work/home PATH=/usr/local/bin:/usr/bin:/bin
+	unset UBD UBD_CACHE XDG_CACHE_HOME
 	cd home
 	python3 "$guest_dir/docs.py" run "$top/Documentation/guide.md" || fail 'the guide is wrong'
 }
