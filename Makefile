@@ -200,6 +200,10 @@ format-files = $(shell find drivers include tests tools \
 format format-check: setup-format
 	@clang-format $(if $(filter format,$@),-i,--dry-run -Werror) $(format-files)
 
+# The edits of all bugs that are put in on purpose: do they still find their code?
+mutants-apply:
+	@for part in sim crash fuzz unit; do tests/$$part/mutants.sh --applies || exit 1; done
+
 setup-debian setup-format setup-bench setup-package: setup-%:
 	@tools/setup.sh $*
 
@@ -218,7 +222,7 @@ help:
 
 .PHONY: all setup setup-debian setup-format setup-bench setup-package kernel-release $(variants:%=kernel-%) \
 	modules $(variants:%=modules-%) initramfs standalone \
-	tools man install uninstall deb dist run run-guest reset test test-full soak bench bench-tools bench-readme bench-check format format-check clean distclean \
+	tools man install uninstall deb dist run run-guest reset test test-full soak bench bench-tools bench-readme bench-check mutants-apply format format-check clean distclean \
 	help FORCE
 .DELETE_ON_ERROR:
 # Our targets share one kernel build each; what runs in parallel is inside them.

@@ -339,7 +339,7 @@ list_all() {
 	guest_tests | while read -r file name rest; do
 		echo "$(basename "$file" .sh).$name"
 	done
-	for name in format bench-check unit simulator crash fuzz coverage model mutants crash-mutants fuzz-mutants engine-mutants mutants-all \
+	for name in format mutants-apply bench-check unit simulator crash fuzz coverage model mutants crash-mutants fuzz-mutants engine-mutants mutants-all \
 		kunit-release kunit-debug kunit-next kunit-next-debug; do
 		if wanted "$name"; then
 			echo "$name"
@@ -413,6 +413,7 @@ main() {
 	choose_memory_place
 	[ -z "$build" ] || stage build build_all
 	if wanted format; then stage format make_test format format-check; fi
+	if wanted mutants-apply; then stage mutants-apply make_test mutants-apply mutants-apply; fi
 	if wanted bench-check; then stage bench-check make_test bench-check bench-check; fi
 	if wanted unit; then stage unit unit_tests; fi
 	if wanted simulator; then stage simulator make_test simulator -C tests/sim check; fi

@@ -5,6 +5,7 @@
 # crash simulator has to find each, without core's own assertions.
 #
 #	mutants.sh [PATTERN]	only those whose name holds it
+#	mutants.sh --applies	whether each edit still changes its file; nothing runs
 #
 # Prints for each the first seed that shows it, how long that took, and the
 # first workload of up to two operations that shows it, if there is one. The
@@ -21,16 +22,20 @@ seeds=${SEEDS:-20000}
 pattern=${1:-}
 found=0
 missed=0
+. "$top/tests/applies.sh"
 
-make -s -C "$top/tests/crash" O="$base" CORE="$core" >/dev/null || exit 1
-rm -rf "$out"
-mkdir -p "$out"
-# Where core itself fails, a mutant that fails says nothing.
-if ! "$base/ubd-crash" --stop --seeds 2000 >"$out/core.log" 2>&1; then
-	cat "$out/core.log" >&2
-	echo 'mutants: core fails without a bug put in' >&2
-	exit 1
-fi
+begin() {
+	make -s -C "$top/tests/crash" O="$base" CORE="$core" >/dev/null || exit 1
+	rm -rf "$out"
+	mkdir -p "$out"
+	# Where core itself fails, a mutant that fails says nothing.
+	if ! "$base/ubd-crash" --stop --seeds 2000 >"$out/core.log" 2>&1; then
+		cat "$out/core.log" >&2
+		echo 'mutants: core fails without a bug put in' >&2
+		exit 1
+	fi
+}
+[ -n "$applies" ] || begin
 
 prepare() { # NAME FILE SED-SCRIPT
 	local dir=$out/$1
@@ -51,6 +56,10 @@ prepare() { # NAME FILE SED-SCRIPT
 
 mutant() { # NAME FILE SED-SCRIPT WHAT
 	local name=$1 log=$out/$1/run.log bounded=$out/$1/bounded.log
+	if [ -n "$applies" ]; then
+		edit_applies "$1" "$core/$2" "$3"
+		return
+	fi
 	[[ $name == *"$pattern"* ]] || return 0
 	prepare "$1" "$2" "$3"
 	"$out/$name/ubd-crash" --stop --ignore-asserts --seeds "$seeds" >"$log" 2>&1
@@ -73,7 +82,7 @@ mutant bit-at-submission $q '/^void Queue::to_engine/,/^}/s/^\tengine_.prepare(c
 	'a bit is set when its write is handed to the host'
 mutant bit-of-short-write $q '/^void Queue::complete_ok/,/^}/s/^\tchunk.advance(done);/\tlanded(chunk);\n&/' \
 	'bits are set when a part of the write has landed'
-mutant bit-of-failed-write $q '/case Verdict::fail:/,/}/s/^\t\tfail(chunk, status_of(error));/\t\tlanded(chunk);\n&/' \
+mutant bit-of-failed-write $q '/^void Queue::refuse/,/^}/s/^\tfail(chunk, status_of(error));/\tlanded(chunk);\n&/' \
 	'a write that failed sets its bits'
 mutant no-first-sync $q \
 	'/^bool Queue::lead_sync/,/^}/s/dirty_ms_ = 0;/&\n\t\tnext_block_ = 0;\n\t\tphase_ = SyncPhase::blocks;\n\t\twrite_blocks(chunk);\n\t\treturn false;/' \
@@ -100,7 +109,7 @@ mutant blocks-cut $q '/case SyncPhase::blocks:/,/case SyncPhase::bits:/s/if (lea
 	'a short write of blocks is not continued'
 mutant blocks-mixed cow.cc 's/CowBitmap::block_bytes \* n++,\|CowBitmap::block_bytes \* n++)/CowBitmap::block_bytes * (n++ \& 1))/' \
 	'blocks that are written together take the place of others'
-mutant loss-not-sticky $q '/^void Queue::durability_lost/,/^}/{s/!state_.lose_durability()/false/;s/config_.cow->poisoned = true;/;/}' \
+mutant loss-not-sticky $q '/^void Queue::durability_lost/,/^}/{s/if (state_.lose_durability())/if (false)/;s/config_.cow->poisoned = true;/;/}' \
 	'a failed fdatasync is forgotten'
 mutant loss-not-told $q 's/config_.cow->poisoned = true;/;/' \
 	'the last commit does not know of a failed fdatasync'
@@ -130,5 +139,4 @@ mutant run-too-long cow_bitmap.cc '/^u64 CowBitmap::run/,/^}/s/^\t\t\tbreak;/\t\
 mutant read-from-wrong-file cow.cc 's/^\trun.file = backing_file;/\trun.file = main_file;/' \
 	'what is not in the COW file is read from it'
 
-echo "mutants: $found found, $missed not found"
-[ $missed -eq 0 ]
+mutants_end

@@ -5,6 +5,7 @@
 # build/: the fuzz target of that code has to find each, as `make check` runs it.
 #
 #	mutants.sh [PATTERN]	only those whose name holds it
+#	mutants.sh --applies	whether each edit still changes its file; nothing runs
 #
 # Prints for each how long that took, without compiling, and what was broken. The
 # last line is "mutants: N found, N not found"; an edit that does not apply is an
@@ -21,10 +22,14 @@ seconds=${EACH:-20}
 pattern=${1:-}
 found=0
 missed=0
+. "$top/tests/applies.sh"
 
-make -s -C "$top/tests/fuzz" O="$base" build >/dev/null || exit 1
-rm -rf "$out"
-mkdir -p "$out"
+begin() {
+	make -s -C "$top/tests/fuzz" O="$base" build >/dev/null || exit 1
+	rm -rf "$out"
+	mkdir -p "$out"
+}
+[ -n "$applies" ] || begin
 
 # prepare NAME TARGET FILE SED-SCRIPT
 prepare() {
@@ -54,6 +59,10 @@ mutant() {
 	local dir=$out/$1
 	local start
 
+	if [ -n "$applies" ]; then
+		edit_applies "$1" "$top/$3" "$4"
+		return
+	fi
 	[[ $1 == *"$pattern"* ]] || return 0
 	prepare "$@"
 	start=$(date +%s%N)
@@ -133,5 +142,4 @@ mutant faults-too-many faults drivers/ubd/core/fault.cc '/^Error FaultRules::par
 mutant faults-number faults drivers/ubd/core/fault.cc '/^bool number_after/,/^}/s/n > k + 10 || //' \
 	'a number may be too large'
 
-echo "mutants: $found found, $missed not found"
-[ $missed -eq 0 ]
+mutants_end

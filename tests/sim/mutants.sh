@@ -6,6 +6,7 @@
 # for the bugs that are named "assert-...".
 #
 #	mutants.sh [PATTERN]	only those whose name holds it
+#	mutants.sh --applies	whether each edit still changes its file; nothing runs
 #	mutants.sh --named	only the four that each proof of its own has to find:
 #				the unit tests, the simulator, and the model (which
 #				has the same bug by -D)
@@ -25,6 +26,7 @@ named=
 pattern=${1:-}
 found=0
 missed=0
+. "$top/tests/applies.sh"
 if [ "$pattern" = --named ]; then
 	named=yes
 	pattern=
@@ -38,16 +40,19 @@ declare -A in_model=(
 	[ring-limit]=BUG_LIMIT
 )
 
-make -s -C "$top/tests/sim" O="$base" >/dev/null || exit 1
-[ -z "$named" ] || make -s -C "$top/tests/unit" O="$unit" all >/dev/null || exit 1
-rm -rf "$out"
-mkdir -p "$out"
-# Where core itself fails, a mutant that fails says nothing.
-if ! "$base/ubd-sim" --stop --seeds "$seeds" >"$out/core.log" 2>&1; then
-	cat "$out/core.log" >&2
-	echo 'mutants: core fails without a bug put in' >&2
-	exit 1
-fi
+begin() {
+	make -s -C "$top/tests/sim" O="$base" >/dev/null || exit 1
+	[ -z "$named" ] || make -s -C "$top/tests/unit" O="$unit" all >/dev/null || exit 1
+	rm -rf "$out"
+	mkdir -p "$out"
+	# Where core itself fails, a mutant that fails says nothing.
+	if ! "$base/ubd-sim" --stop --seeds "$seeds" >"$out/core.log" 2>&1; then
+		cat "$out/core.log" >&2
+		echo 'mutants: core fails without a bug put in' >&2
+		exit 1
+	fi
+}
+[ -n "$applies" ] || begin
 
 prepare() { # NAME FILE SED-SCRIPT
 	local dir=$out/$1
@@ -68,6 +73,10 @@ prepare() { # NAME FILE SED-SCRIPT
 }
 
 mutant() { # NAME FILE SED-SCRIPT WHAT
+	if [ -n "$applies" ]; then
+		edit_applies "$1" "$top/drivers/ubd/core/$2" "$3"
+		return
+	fi
 	if [ -n "$named" ]; then
 		[ -n "${in_model[$1]-}" ] || return 0
 	else
@@ -158,7 +167,7 @@ mutant ring-limit $q 's/in_flight_ >= engine_.capacity()/in_flight_ > engine_.ca
 	'one more in flight than fits'
 mutant ring-space $q '/bool Queue::prepare_waiting/,/^}/s/if (!engine_.space())/if (false)/' \
 	'a retry does not look for ring space'
-mutant no-second-look $q 's/while (engine_.listen());/while (engine_.listen() \&\& false);/' \
+mutant no-second-look $q 's/ \&\& engine_.listen());/ \&\& engine_.listen() \&\& false);/' \
 	'what the second look finds is left there'
 mutant late-space $q 's/bool sent = submit();/submit();\n\t\t\tbool sent = false;/' \
 	'ring space that a late submit() frees is not used'
@@ -183,7 +192,7 @@ mutant sync-joins-running $q '/^bool Queue::lead_sync/,/^}/s/sync_waiting_.push(
 	'a flush shares the fdatasync that runs already'
 mutant sync-side-by-side $q 's/if (sync_leader_ && sync_leader_ != &chunk)/if (false)/' \
 	'two fdatasync calls at a time'
-mutant sync-loss-forgotten $q 's/!state_.lose_durability()/false/' 'a failed fdatasync is forgotten'
+mutant sync-loss-forgotten $q 's/if (state_.lose_durability())/if (false)/' 'a failed fdatasync is forgotten'
 mutant sync-loss-not-shared $q 's/\bstate_\./own_state_./' 'a failed fdatasync is known to its own queue only'
 mutant nounmap-ignored $q 's/rq.flags & UBD_RQ_NOUNMAP ? HostOp::zero : HostOp::punch/HostOp::punch/' \
 	'NOUNMAP is ignored'
@@ -198,7 +207,7 @@ mutant unsafe-fua $q 's/((rq.flags & UBD_RQ_FUA) && !config_.no_flush)/(rq.flags
 	'in unsafe mode FUA asks the host'
 mutant direct-goes-on $q 's/^\t\tdone = whole;/\t\t;/' 'by O_DIRECT a transfer goes on within a block'
 mutant direct-end $q 's/^\tif (!whole.value) {/\tif (!done.value) {/' 'by O_DIRECT a part of a block is not the end of the file'
-mutant stop-reports $q 's/config_.stop_when_full && !no_stops_ && waits_for_space/false \&\& waits_for_space/' \
+mutant stop-reports $q 's/may_stop() && waits_for_space/false \&\& waits_for_space/' \
 	'what there is no space for fails though it should wait'
 mutant stop-sync policy.cc 's/ && op != HostOp::sync && op != HostOp::read;/;/' \
 	'an fdatasync that found no space is tried again'
@@ -224,5 +233,4 @@ mutant travel-no-more $q '/^bool Queue::await_round/,/^}/s/return !fifo_.empty()
 mutant travel-unsent $q '/^bool Queue::await_round/,/^}/s/if (engine_.unsent())/if (false)/' \
 	'in time travel what the host refused is not offered again'
 
-echo "mutants: $found found, $missed not found"
-[ $missed -eq 0 ]
+mutants_end

@@ -5,6 +5,7 @@
 # under build/: the programs that test them have to find each.
 #
 #	mutants.sh [PATTERN]	only those whose name holds it
+#	mutants.sh --applies	whether each edit still changes its file; nothing runs
 #
 # Prints for each what was broken and which test saw it. The last line is
 # "mutants: N found, N not found"; an edit that does not apply is an error.
@@ -17,11 +18,15 @@ pattern=${1:-}
 limit=90
 found=0
 missed=0
+. "$top/tests/applies.sh"
 
-rm -rf "$out"
-mkdir -p "$out/drivers/ubd"
-ln -s "$top/drivers/ubd/core" "$out/drivers/ubd/core"
-ln -s "$top/include" "$out/include"
+begin() {
+	rm -rf "$out"
+	mkdir -p "$out/drivers/ubd"
+	ln -s "$top/drivers/ubd/core" "$out/drivers/ubd/core"
+	ln -s "$top/include" "$out/include"
+}
+[ -n "$applies" ] || begin
 
 # run PROGRAM: false if it fails, or does not end
 run() {
@@ -40,6 +45,10 @@ saw() {
 mutant() {
 	local program
 
+	if [ -n "$applies" ]; then
+		edit_applies "$1" "$top/drivers/ubd/host/$2" "$3"
+		return
+	fi
 	[[ $1 == *"$pattern"* ]] || return 0
 	rm -rf "$out/drivers/ubd/host"
 	cp -pr "$top/drivers/ubd/host" "$out/drivers/ubd/host"
@@ -87,7 +96,7 @@ mutant push-lost $w '/^void Workers::done/,/^}/s/} while (!__atomic_compare_exch
 	'of two that are done at once one is lost'
 mutant asleep-silent $w '/^Workers::Job \*Workers::await_job/,/^}/{/^\tannounce(s);/d}' \
 	'a thread goes to sleep and announces nothing'
-mutant announced-always $w '/^void Workers::announce/,/^}/s/!__atomic_load_n(&s.listening, __ATOMIC_SEQ_CST) || //; /^void Workers::announce/,/^}/s/ ||$/ ||/; s/^\t    !__atomic_exchange_n(&s.listening, 0, __ATOMIC_SEQ_CST))/\t    false)/' \
+mutant announced-always $w '/^void Workers::announce/,/^}/s/!__atomic_load_n(&s.listening, __ATOMIC_SEQ_CST) || //; s/^\t    !__atomic_exchange_n(&s.listening, 0, __ATOMIC_SEQ_CST))/\t    false)/' \
 	'it is announced whether somebody listens or not'
 mutant hidden $w "s/if (job->chunk->op != HostOp::write || now_cycles/if (now_cycles/" \
 	'what is done is announced when the next one is, however long that takes'
@@ -137,5 +146,4 @@ mutant ring-of-one-cpu $u '/^Error UringEngine::open/,/several CPUs/s/if (ubd_k_
 mutant descriptor-of-one-cpu $u '/that is for the host thread/,/register_ring_fd/s/if (ubd_k_one_cpu())/if (true)/' \
 	'the same by the registered descriptor alone'
 
-echo "mutants: $found found, $missed not found"
-[ $missed -eq 0 ]
+mutants_end
