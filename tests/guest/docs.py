@@ -7,6 +7,8 @@ docs.py run PAGE		runs the console blocks of a page, in one shell in the
 docs.py others TOP TESTS	looks that each block of commands of all other pages is
 				marked with the test that runs it, and that there is
 				such a test (a file with their names)
+docs.py block PAGE BEGIN	prints the lines of the block of commands that has a line
+				which begins so
 docs.py messages TOP PAGE	compares the messages of a page with the driver's sources
 """
 
@@ -125,6 +127,29 @@ def others(top, tests):
     print('\n'.join(sorted(seen)))
     print('\n'.join(bad))
     return bad
+
+
+def block(page, begin):
+    """The commands as somebody reads them who copies them from the page."""
+    lines, found, inside = [], False, False
+    for line in open(page):
+        if page.endswith('.md'):
+            part, line = line.startswith('\t'), line[1:]
+        elif line.startswith(('.nf', '.fi')):
+            inside, part = line.startswith('.nf'), False
+            if inside:
+                continue
+        else:
+            part, line = inside, line.lstrip('\t')
+        if part:
+            lines.append(line)
+            found = found or line.startswith(begin)
+        elif found:
+            break
+        else:
+            lines = []
+    print(''.join(lines), end='')
+    return not found
 
 
 def messages(top, page):

@@ -44,6 +44,59 @@ test_cow_examples() {
 	expect_eq 'size at last' "$(ubd-cow info test.cow | awk '/^size of the device/ { print $5 }')" $((20 << 30))
 }
 
+# What is typed in a guest: the lines as they stand there. Only names that say that
+# they are to be chosen are chosen here, and what would run for ever is ended.
+test_in_guest() {
+	local page begin i=0
+
+	use_debug
+	mkdir images
+	image a.img 16M >/dev/null
+	image b.img 16M >/dev/null
+	image images/base.img 16M >/dev/null
+	while read -r page begin; do
+		python3 "$guest_dir/docs.py" block "$top/Documentation/$page" "$begin" >block || fail "$page has no block with: $begin"
+		i=$((i + 1))
+		sed "s,/some/where,$work/kept,; s,DISK,ubda,; s,COMMAND,dd if=/dev/ubda of=/dev/null count=8 iflag=direct status=none,; s,-d 60 -n 60,-d 1 -n 2," block \
+			>lines.$i
+	done <<-'END'
+		testing.md echo 'write errno=28
+		testing.md echo 'mark 1'
+		man/ubd.4 mount -t configfs
+		man/ubd.4 echo 1 >/sys/block
+		man/ubd.4 cd /sys/kernel/tracing
+		man/ubd-top.1 ubd-top -b -c
+		man/ubd-top.1 ubd-top -b -d
+		man/ubd-report.1 ubd-report
+	END
+	guest one "ubd=hotplug:$work/images" "ubd0=$work/a.img" "ubd1=$work/b.img" <<-EOF
+		PATH=$top/build:\$PATH
+		load
+		# What is traced is read for as long as it comes.
+		cat() {
+			dd if=/dev/ubda of=/dev/null count=8 iflag=direct status=none &
+			timeout 2 /bin/cat "\$@" || [ \$? = 124 ]
+		}
+		mkdir $work/there
+		for i in \$(seq $i); do
+			cd $work/there
+			while read -r line; do
+				echo "\$ \$line"
+				eval "\$line" || die "status \$?"
+			done <$work/lines.\$i
+			cd $work/there
+		done
+		umount /sys/kernel/config
+		[ "\$(stat_of ubda errors)" = 0 ] || die 'errors'
+	EOF
+	cat one.log
+	expect_log one '^ubdc.?$'
+	expect_log one 'ubd_enqueue: disk=ubda'
+	[ -s kept ] && [ -s there/rates ] && [ -s there/report.txt ] || fail 'one of the commands wrote nothing'
+	grep -q ubda there/report.txt
+	expect_eq 'the COW file of ubd(4)' "$(head -c 4 images/new.cow)" OOOM
+}
+
 test_messages() {
 	python3 "$guest_dir/docs.py" messages "$top" "$top/Documentation/guide.md" || fail 'messages that nobody says'
 }
