@@ -145,6 +145,79 @@ test_run_status() {
 	done
 }
 
+# The command lines of README, ubd(4) and testing.md, as they stand there.
+test_documented() {
+	local page begin line
+
+	need "$linux" "$initramfs" "$standalone"
+	root_image <<<"$init_script"
+	debugfs -w -f - root.img >/dev/null 2>&1 <<-'EOF'
+		rm sbin/init
+		ln test sbin/init
+	EOF
+	chmod a-w root.img
+	mkdir bin home
+	ln -s "$top/build" build
+	ln -s "$linux" bin/linux
+	export PATH=$work/bin:$PATH HOME=$work/home
+	image disk.img 8M >/dev/null
+	cat >script.sh <<-END
+		#!/bin/bash
+		mount -t proc proc /proc
+		mount -t sysfs sysfs /sys
+		mount -t devtmpfs devtmpfs /dev
+		cd $top
+		insmod build/ubd.ko
+		[ ! -b /dev/ubda ] || echo 'test: all is well'
+		/sbin/poweroff -f
+	END
+	chmod +x script.sh
+	while read -r page begin; do
+		line=$(python3 "$guest_dir/docs.py" block "$top/$page" "$begin") || fail "$page has no command line: $begin"
+		# The example of ubd(4) goes on with an insmod.
+		line=$(sed '/^insmod/d' <<<"$line")
+		echo "$ $line"
+		rm -f my.cow
+		timeout 60 bash -c "$line" </dev/null >out 2>&1 || fail "status $?: $(tail -n 5 out)"
+		grep -aq 'test: all is well' out || fail "$(tail -n 20 out)"
+		grep -aq 'reboot: Power down' out || fail "$(tail -n 5 out)"
+		[ "$page" = Documentation/testing.md ] || expect_eq 'the COW file' "$(head -c 4 my.cow)" OOOM
+	done <<-'END'
+		README.md build/linux initrd=
+		README.md build/linux-standalone
+		Documentation/man/ubd.4 linux mem=256M
+		Documentation/testing.md build/linux mem=256M
+	END
+}
+
+# The same of insmod, in a kernel with a driver of its own and in one without.
+test_documented_insmod() {
+	local line
+
+	image scratch.img 8M >/dev/null
+	image tools.img 8M >/dev/null
+	line=$(python3 "$guest_dir/docs.py" block "$top/README.md" 'insmod ubd.ko')
+	[ -n "$line" ] || fail 'README.md has no insmod'
+	use_compare
+	cp "$module" ubd.ko
+	guest one <<-EOF
+		cd $work
+		$line
+		[ -b /dev/aubdb ] || die 'it has another name'
+	EOF
+	line=$(python3 "$guest_dir/docs.py" block "$top/Documentation/man/ubd.4" 'insmod ubd.ko device=ubd1r' |
+		sed -n "s,=/images/,=$work/,; s,=/tmp/,=$work/,; /^insmod/p")
+	[ -n "$line" ] || fail 'ubd(4) has no insmod'
+	use_release
+	cp "$module" ubd.ko
+	guest two <<-EOF
+		cd $work
+		$line
+		same 'ubdb is read-only' "\$(cat /sys/block/ubdb/ro)" 1
+		same 'serial of ubdc' "\$(cat /sys/block/ubdc/serial)" SCRATCH
+	EOF
+}
+
 # The one command of the README, make and all around it.
 property[make_run]=alone
 limit[make_run]=180
@@ -158,6 +231,37 @@ test_make_run() {
 	expect_eq status "$got" 7
 	grep -q '^/dev/ubda on / ' out || fail "root is not on ubda"
 	grep -q '^7f614da9329cd3aebf59b91aadc30bf0  /x' out || fail "64 MiB of zeros have another checksum"
+}
+
+# The other lines of the README about it, in a copy of this tree, since they forget
+# what guests wrote. (packaging.debian has the one with Debian.)
+limit[run_documented]=240
+test_run_documented() {
+	local line
+
+	mkdir copy
+	tar -C "$top" --exclude=./build/test --exclude=./build/soak --exclude=./build/bench --exclude=./build/run \
+		--exclude=./.git -cf - . | tar -C copy -xf -
+	cd copy
+	python3 "$guest_dir/docs.py" block README.md 'make run CMD=' >../lines || fail 'README.md has no such lines'
+	root_image </dev/null
+	mv root.img my-root.img
+	while read -r line; do
+		[[ $line != *DISTRO=* ]] || continue
+		[[ $line != *ROOTFS=* ]] || line="CMD='echo in another root >/there; cat /there' $line"
+		echo "$ $line"
+		timeout 120 bash -c "$line" </dev/null >out 2>&1 || fail "status $?: $(tail -n 20 out)"
+		cat out
+		case $line in
+		*swapon*) grep -q '^/dev/ubda on / ' out && grep -q '^/dev/ubdb ' out || fail 'no root or no swap' ;;
+		*ROOTFS*) grep -q '^in another root' out || fail 'it is another root' ;;
+		*reset*) ! compgen -G 'build/run/*.cow' || fail 'it forgot nothing' ;;
+		esac
+		[[ $line != *swapon* ]] || compgen -G 'build/run/*.cow' || fail 'there is no COW file'
+	done <../lines
+	expect_eq lines "$(wc -l <../lines)" 5
+	cd ..
+	rm -r copy
 }
 
 # No such root: the reason, by name.
