@@ -447,6 +447,10 @@ property[debian]='full alone'
 limit[debian]=600
 test_debian() {
 	"$top/tools/rootfs/debian.sh" || skip 'no Debian root can be made here'
+	# The README's line: its shell ends with what it reads.
+	grep -q '^	make run DISTRO=debian ' "$top/README.md" || fail 'README has another line'
+	TIMEOUT=120 make -s -C "$top" run DISTRO=debian </dev/null >booted 2>&1 || fail "status $?: $(tail booted)"
+	grep -aq 'Debian GNU/Linux' booted && grep -aq 'Power down' booted || fail "$(tail booted)"
 	make -s -C "$top" deb "PACKAGES=$work/packages" >out
 	mke2fs -q -F -t ext4 -d packages packages.img 32M
 	"$top/build/ubd-cow" create root.cow "$cache/debian.img"
