@@ -191,12 +191,14 @@ test_cow_direct() {
 }
 
 limit[cow_through]=300
+property[cow_through]=full
 test_cow_through() {
 	patience=200
 	grow_cow cache=writethrough
 }
 
 limit[cow_unsafe]=300
+property[cow_unsafe]=full
 test_cow_unsafe() {
 	patience=200
 	grow_cow cache=unsafe
