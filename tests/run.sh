@@ -212,7 +212,7 @@ on_threads_full='(flush|io|discard|faults|reboot|cow|cow_model|crash|fire|power|
 
 # Of the full form, with the newest kernel: all but what is about the host's programs,
 # or about kernels of its own.
-not_on_next='(packaging|ubd_cow|smp|timetravel|objects|docs)[.].*|power[.]records_smp|kernels[.](newest|one_header)'
+not_on_next='(packaging|ubd_cow|smp|timetravel|objects|docs)[.].*|boot[.](run_)?documented|power[.]records_smp|kernels[.](newest|one_header)'
 
 runs_on_next() {
 	[[ -n $full && ! $1 =~ ^($not_on_next)$ ]]
