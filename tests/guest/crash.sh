@@ -129,7 +129,7 @@ test_host_through_errors() {
 test_host_direct() {
 	parameters=cache=none
 	crash_hosts $((soak_seed + 500)) 1500 'write short chance=10; sync errno=4 chance=20; any delay=10 chance=10'
-	expect_log "seed$((soak_seed + 500))" 'ubda: .*, none, io_uring'
+	expect_log "seed$((soak_seed + 500))" 'ubda: .*, none, (io_uring|threads)'
 	bugs_are_found
 }
 

@@ -283,6 +283,105 @@ test_new_file() {
 	power_fails_everywhere 1 whole_or_not convert "$mnt/a.cow" "$mnt/new.cow"
 }
 
+# grown_view BYTES: a.cow has that size now, shows what it showed, and zeros behind
+grown_view() {
+	"$ubd_cow" check "$mnt/a.cow" >said
+	rm -f view.img
+	"$ubd_cow" merge "$mnt/a.cow" --into view.img
+	expect_eq size "$(stat -c %s view.img)" "$1"
+	cmp -n "$(stat -c %s want.img)" view.img want.img || fail 'a.cow shows something else'
+}
+
+zeros_behind() {
+	cmp -i "$(stat -c %s want.img):0" -n "$1" view.img /dev/zero || fail 'what is new is not zero'
+}
+
+# The old size, or the new one; and then it can be had.
+resize_goes_on() {
+	"$ubd_cow" check "$mnt/a.cow" >said
+	"$ubd_cow" resize "$mnt/a.cow" "$grown_bytes" >said
+	grown_view "$grown_bytes"
+	zeros_behind $((grown_bytes - (1 << 20)))
+}
+
+# In place, and into another file.
+limit[resize]=240
+test_resize() {
+	small_overlay
+	for grown_bytes in $((2 << 20)) $((20 << 20)); do
+		power_fails_everywhere 4 resize_goes_on resize "$mnt/a.cow" "$grown_bytes"
+	done
+}
+
+# grows_everywhere MIB TIMES: the same by the driver. What it is told to have been
+# flushed after it grew is there, too, in whatever file.
+grows_everywhere() {
+	local bytes=$(($1 << 20))
+	local n i failed
+
+	for n in $(seq 0 1000); do
+		for i in $(seq 0 "$2"); do
+			rm -rf disk/* grown acked alive
+			cp -p first/* disk
+			power_on $((i == 0 ? 0 : RANDOM + 1))
+			guest_start "r$n-$i" "ubd0=$mnt/a.cow" <<-EOF
+				load commit_ms=0
+				truncate -s $bytes $mnt/base.img
+				sync $mnt/base.img
+				echo 'off-after $n' >$mnt/.power
+				if echo 1 >/sys/block/ubda/ubd/resize; then
+					touch $work/grown
+					if dd if=$work/landed of=/dev/ubda bs=64K seek=18 oflag=direct conv=notrunc,fsync; then
+						touch $work/acked
+					fi
+				fi
+				# Nothing is left that could fail: that was all.
+				if echo off >$mnt/.power; then touch $work/alive; fi
+				touch $work/up
+				sleep 1000
+			EOF
+			guest_await "r$n-$i" up
+			rm up
+			kill -KILL "${guest_pid[r$n-$i]}"
+			kill "$disk_pid"
+			wait "${guest_pid[r$n-$i]}" 2>/dev/null || true
+			check_complaints "r$n-$i"
+			forget_guest "r$n-$i"
+			unplug
+			power_on
+			expect_eq 'files, after '"$n calls" "$(find "$mnt" -name 'a.cow*' ! -name 'a.cow.new-*' | wc -l)" 1
+			"$ubd_cow" resize "$mnt/a.cow" "$bytes" >said || fail "after $n calls: $(cat said)"
+			grown_view "$bytes"
+			if [ -e acked ]; then
+				cmp -i $((18 << 16)):0 view.img landed -n $((1 << 16)) || fail "what was flushed after it grew is lost ($n calls)"
+				ends[acked]=$((ends[acked] + 1))
+			elif [ -e grown ]; then
+				ends[grown]=$((ends[grown] + 1))
+			else
+				ends[old]=$((ends[old] + 1))
+			fi
+			unplug
+			rm -f ./r*.log
+		done
+		[ ! -e alive ] || break
+	done
+	echo "power failed while a COW file grew to $1 MiB by the driver, at each of $n calls: not grown ${ends[old]}, grown ${ends[grown]}, and written to ${ends[acked]}" >>figures
+	[ "${ends[old]}" -gt 2 ] && [ "${ends[acked]}" -gt 1 ] || fail "$(cat figures)"
+}
+
+property[grows]=full
+limit[grows]=900
+test_grows() {
+	local -A ends=([old]=0 [grown]=0 [acked]=0)
+
+	small_overlay
+	noise landed 1
+	truncate -s 64K landed
+	grows_everywhere 2 2
+	ends=([old]=0 [grown]=0 [acked]=0)
+	grows_everywhere 20 2
+}
+
 bitmap_at=8192
 
 # bits: the bitmap of a.cow, as it is to be seen
