@@ -168,7 +168,7 @@ reset:
 test: | setup
 	@tests/run.sh
 
-test-full: | setup setup-package
+test-full: | setup setup-package setup-debian setup-bench
 	@tests/run.sh --full
 
 soak: | setup

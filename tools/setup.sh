@@ -15,6 +15,7 @@ packages_build=(
 	libgtest-dev spin fio xfsprogs fdisk gdb strace uml-utilities     # tests
 	python3 procps util-linux
 	clang libclang-rt-dev                                        # libFuzzer
+	clang-format                                                 # of `make test`, which is to ask once
 	libfuse3-dev fuse3                                           # a disk whose power fails
 	libcli11-dev nlohmann-json3-dev qemu-utils                   # ubd-cow
 	dkms udev                                                    # tests of what is installed

@@ -97,6 +97,26 @@ test_in_guest() {
 	expect_eq 'the COW file of ubd(4)' "$(head -c 4 images/new.cow)" OOOM
 }
 
+# A part of the benchmark, in a copy of this tree, since what it measured last is kept.
+property[bench]='full alone'
+limit[bench]=900
+test_bench() {
+	local line
+
+	unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES
+	make -s -C "$top" setup-bench || skip 'what the benchmark needs is not installed'
+	mkdir copy
+	tar -C "$top" --exclude=./build/test --exclude=./build/soak --exclude=./build/bench --exclude=./build/run \
+		--exclude=./.git -cf - . | tar -C copy -xf -
+	cd copy
+	line=$(python3 "$guest_dir/docs.py" block Documentation/benchmark.md 'make bench BENCH') || fail 'there is no such line'
+	bash -c "$line" </dev/null >out 2>&1 || fail "status $?: $(tail out)"
+	grep -q 'flush after 1' build/bench/report.md || fail 'the report has no such row'
+	[ -s build/bench/results.json ] || fail 'there are no results'
+	cd ..
+	rm -r copy
+}
+
 test_messages() {
 	python3 "$guest_dir/docs.py" messages "$top" "$top/Documentation/guide.md" || fail 'messages that nobody says'
 }
