@@ -245,7 +245,7 @@ test_by_chance() {
 			hogs=$!
 			fio --eta=never --thread --direct=1 --ioengine=libaio --iodepth=64 --iodepth_batch_submit=32 \
 				--iodepth_batch_complete_min=16 --verify=crc32c --verify_state_save=0 --output=$work/fio.out \
-				--name=a --filename=/dev/ubda --rw=randwrite --bsrange=512-64k --size=16M --fsync=50 \
+				--name=a --filename=/dev/ubda --rw=randwrite --bsrange=512-64k --size=8M --fsync=50 \
 				--randseed=$seed || die "fio: $(grep -E 'verify|err=' $work/fio.out | head -n 5)"
 			wait $hogs || die 'a hog found something else in its memory'
 			for disk in ubda ubdb; do

@@ -270,7 +270,7 @@ test_debug() {
 		load commit_ms=200
 		for disk in ubda ubdb ubdc; do
 			fault \$disk 'write errno=28 every=40; any errno=4 every=50; write short every=7'
-			fill \$disk 16 &
+			fill \$disk 8 &
 		done
 		while [ -n "\$(jobs -r)" ]; do
 			for disk in ubda ubdb ubdc; do
