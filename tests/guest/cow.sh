@@ -383,6 +383,30 @@ test_killed() {
 	killed "${UBD_KILL_ROUNDS:-100}"
 }
 
+# It is killed, and its parent has waited for it, after the relay saw completions and
+# before it sends the signal, which then reaches nobody.
+test_killed_before_signal() {
+	local disk="ubd0=$work/l.cow,$work/landed.img"
+	local tracing=0
+
+	truncate -s 64M landed.img
+	"$tool" stream new landed.img 0 l
+	guest_start_bare one "$disk" -- streams "$module:commit_ms=0" "land=/dev/ubda=0=$work/l" end
+	streams_await one l
+	until [ -s l.ack ]; do
+		sleep 0.05
+	done
+	"$tool" kill-at-signal "$(relay_of one)" "${guest_pid[one]}" || tracing=$?
+	[ "$tracing" != 77 ] || skip 'a process may trace none but its own children here'
+	expect_eq 'status of the tool' "$tracing" 0
+	wait "${guest_pid[one]}" 2>/dev/null || true
+	forget_guest one
+	expect_unlocked l.cow
+	"$ubd_cow" merge l.cow --into view.img
+	"$tool" stream find view.img 0 l >found || fail "what had landed is lost: $(cat found)"
+	! grep -q ' 0 records acknowledged' found || fail 'nothing had landed'
+}
+
 # The same by O_DIRECT.
 property[killed_direct]=alone
 limit[killed_direct]=$((300 + soak_seconds))

@@ -36,6 +36,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -576,6 +577,45 @@ int lock_hide(const char *path, const char *mark)
 		die("sendmsg");
 	close(fd);
 	mark_and_stay(mark);
+}
+
+// Lets the tracee go on to its next system call, or out of one; false if it has ended.
+bool next_stop(pid_t tracee, __ptrace_syscall_info &call)
+{
+	int status;
+	if (ptrace(PTRACE_SYSCALL, tracee, nullptr, nullptr) || waitpid(tracee, &status, __WALL) != tracee ||
+	    !WIFSTOPPED(status))
+		return false;
+	call.op = PTRACE_SYSCALL_INFO_NONE;
+	if (WSTOPSIG(status) == (SIGTRAP | 0x80) && ptrace(PTRACE_GET_SYSCALL_INFO, tracee, sizeof(call), &call) < 0)
+		die("PTRACE_GET_SYSCALL_INFO");
+	return true;
+}
+
+/*
+ * kill-at-signal RELAY GUEST
+ * The relay is stopped when it is about to signal the guest, until the guest was
+ * killed and its parent has waited for it. Status 77 if nobody may trace it.
+ */
+int kill_at_signal(pid_t relay, pid_t guest)
+{
+	int status;
+	if (ptrace(PTRACE_SEIZE, relay, nullptr, PTRACE_O_TRACESYSGOOD))
+		return errno == EPERM ? 77 : (perror("tool: PTRACE_SEIZE"), 1);
+	if (ptrace(PTRACE_INTERRUPT, relay, nullptr, nullptr) || waitpid(relay, &status, __WALL) != relay)
+		die("PTRACE_INTERRUPT");
+	__ptrace_syscall_info call{};
+	do {
+		if (!next_stop(relay, call))
+			wrong("the relay has ended");
+	} while (call.op != PTRACE_SYSCALL_INFO_ENTRY || call.entry.nr != SYS_pidfd_send_signal);
+	if (kill(guest, SIGKILL))
+		die("kill");
+	while (!kill(guest, 0))
+		usleep(1000);
+	if (ptrace(PTRACE_DETACH, relay, nullptr, nullptr))
+		die("PTRACE_DETACH");
+	return 0;
 }
 
 // identity DEVICE: what HDIO_GET_IDENTITY, HDIO_GETGEO and CDROMVOLREAD say
@@ -1576,6 +1616,8 @@ int run(int argc, char **argv)
 		return lock_hold(argv[2], argv[3]);
 	if (verb == "lock-inherit" && argc == 4)
 		return lock_inherit(argv[2], argv[3]);
+	if (verb == "kill-at-signal" && argc == 4)
+		return kill_at_signal(static_cast<pid_t>(number(argv[2])), static_cast<pid_t>(number(argv[3])));
 	if (verb == "lock-hide" && argc == 4)
 		return lock_hide(argv[2], argv[3]);
 	if (verb == "identity" && argc == 3)

@@ -83,6 +83,7 @@ inline constexpr Error no_error{};
 enum ErrnoValue : int {
 	errno_perm = 1,
 	errno_noent = 2,
+	errno_srch = 3,
 	errno_intr = 4,
 	errno_io = 5,
 	errno_nxio = 6,

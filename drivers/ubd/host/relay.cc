@@ -380,7 +380,10 @@ int relay_loop(Relay &r, int poll)
 		else
 			continue;
 		// By pidfd: it never reaches a stranger with a reused number.
-		if (repeat_us && sys::call(SYS_pidfd_send_signal, fd_process, SIGIO, 0, 0) < 0)
+		const long sent = repeat_us ? sys::call(SYS_pidfd_send_signal, fd_process, SIGIO, 0, 0) : 0;
+		if (sent == -errno_srch) // ended, and waited for, since we looked
+			end_guest(r);
+		if (sent < 0)
 			return 0;
 	}
 }
