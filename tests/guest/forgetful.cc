@@ -18,7 +18,9 @@
  *	owner, mode	at once
  * When the power fails all else is lost. With a SEED other than 0 it is lost by
  * chance, as a disk may have got any of it by then: each sector, length and mtime
- * for itself; the changes of names from one of them on. A sector that is written
+ * for itself; the changes of names from one of them on. A truncate changes length
+ * and mtime at once, and no later mtime is there without it: ext4, XFS and btrfs
+ * write an inode as a whole, in their order. A sector that is written
  * again before it is synced may have become durable with what it held before.
  *
  * An fsync takes MS milliseconds; only then is anything durable by it.
@@ -177,6 +179,8 @@ private:
 	u64 durable_size_;
 	timespec mtime_;
 	timespec durable_mtime_;
+	bool truncated_ = false; // its length was set, and is not durable
+	timespec truncate_mtime_{};
 	Sectors unsynced_;
 };
 
@@ -257,7 +261,8 @@ void File::resize(u64 size)
 			std::fill(last->second->begin() + size % sector_bytes, last->second->end(), 0);
 	}
 	size_ = size;
-	mtime_ = now();
+	mtime_ = truncate_mtime_ = now();
+	truncated_ = true;
 }
 
 // A run of sectors of one kind.
@@ -295,6 +300,7 @@ void File::sync_range(u64 at, u64 bytes)
 	if (size_ != durable_size_)
 		durable_mtime_ = mtime_;
 	durable_size_ = size_;
+	truncated_ = false;
 	must(ftruncate(fd_, static_cast<off_t>(size_)), "ftruncate");
 	make_durable(from, end);
 	unsynced_.erase(from, end);
@@ -320,9 +326,13 @@ void File::lose(Chance &chance, u64 &lost, u64 &all)
 		end = std::max(end, std::min((i->first + 1) * sector_bytes, size_));
 		++i;
 	}
-	if (!chance.happens())
+	const bool length_stays = chance.happens();
+	const bool time_stays = chance.happens();
+	if (!length_stays)
 		size_ = end;
-	if (chance.happens())
+	if (truncated_ && length_stays)
+		durable_mtime_ = truncate_mtime_;
+	if (time_stays && (length_stays || !truncated_))
 		durable_mtime_ = mtime_;
 	const timespec mtime = durable_mtime_;
 	sync(true);

@@ -224,7 +224,7 @@ power_fails_everywhere() {
 			[ -z "$failed" ] || [ -z "$intact" ] || fail "it failed by itself: $(cat said)"
 			unplug
 			power_on
-			"$expectation" || fail "after $n calls"
+			"$expectation"
 			unplug
 			losses=$((losses + 1))
 		done
@@ -296,9 +296,10 @@ zeros_behind() {
 	cmp -i "$(stat -c %s want.img):0" -n "$1" view.img /dev/zero || fail 'what is new is not zero'
 }
 
-# The old size, or the new one; and then it can be had.
+# The old size, or the new one; and then it can be had. All that may be wrong is that
+# only the backing file has grown.
 resize_goes_on() {
-	"$ubd_cow" check "$mnt/a.cow" >said
+	"$ubd_cow" check "$mnt/a.cow" >said || { [ -n "$failed" ] && grep -q 'if it was grown.*: ubd-cow resize' said; }
 	"$ubd_cow" resize "$mnt/a.cow" "$grown_bytes" >said
 	grown_view "$grown_bytes"
 	zeros_behind $((grown_bytes - (1 << 20)))
