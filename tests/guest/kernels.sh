@@ -159,6 +159,7 @@ test_newest() {
 	# Signed by others; or not what was signed.
 	a_week_later
 	publish bad 7.12
+	touch -d 'next hour' repo/dists/unstable/*/*/Packages # apt sees a change by the second
 	fetched 7.11
 	grep -q 'NO_PUBKEY' said || fail "nothing of the signature: $(cat said)"
 	a_week_later

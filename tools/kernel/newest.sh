@@ -69,7 +69,9 @@ fetch()
 	local package version file
 	configure_apt || return
 	say "looking for the newest kernel source of Debian's unstable suite"
-	apt-get -qq update >&2 || return
+	# Any failure counts: of a mirror in a directory apt would take what is there now,
+	# signed or not, and warn.
+	apt-get -qq --error-on=any update >&2 || return
 	package=$(apt-cache pkgnames linux-source- | grep -xE 'linux-source-[0-9]+\.[0-9]+' | sort -V | tail -n 1)
 	if [[ ! $package ]]; then
 		say 'the unstable suite has no linux-source package'

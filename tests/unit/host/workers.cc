@@ -386,7 +386,7 @@ TEST(workers, no_descriptor)
 	EXPECT_EQ(w.start(3, jobs, bench.wake_fd, bench.files, 0).number, EMFILE);
 	setrlimit(RLIMIT_NOFILE, &old);
 	EXPECT_FALSE(w.running());
-	EXPECT_EQ(mappings(), maps);
+	EXPECT_LE(mappings(), maps); // the sanitizer may give some back
 	EXPECT_EQ(open_files(), files);
 	EXPECT_FALSE(w.start(3, jobs, bench.wake_fd, bench.files, 0));
 }
