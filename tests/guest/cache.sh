@@ -326,7 +326,7 @@ test_old_headers() {
 		for disk in ubda ubdb ubdc; do
 			"$tool" pattern write /dev/$disk 1000 5000 7
 			"$tool" pattern check /dev/$disk 1000 5000 7
-			same "$disk dma_alignment" "$(cat /sys/block/$disk/queue/dma_alignment)" $([ $disk = ubdc ] && echo 511 || echo 3)
+			same "$disk dma_alignment" "$(cat /sys/block/$disk/queue/dma_alignment)" $([ $disk = ubdc ] && echo 511 || echo 7)
 		done
 		cmp -n 512000 /dev/ubda $work/16.img
 		touch $work/up

@@ -120,6 +120,46 @@ test_vectors() {
 	EOF
 }
 
+# As small as the kernel lets them be: from 6.18 on pieces of a sector need not be
+# blocks. What it takes has the right data, what it does not take is an error.
+test_small_pieces() {
+	image a.img 1M >/dev/null
+	"$tool" pattern write a.img 0 2048 1
+	guest one "ubd0=$work/a.img" <<-'EOF'
+		load
+		cat >$mnt/pieces.py <<-'END'
+			import mmap, os, sys
+			fd = os.open('/dev/ubda', os.O_RDWR | os.O_DIRECT)
+			want = os.pread(os.open('/dev/ubda', os.O_RDONLY), 1 << 16, 0)
+			memory = memoryview(mmap.mmap(-1, 1 << 20))
+			taken = []
+			for size in 2, 4, 8, 16, 64, 256, 512:
+			    for total in 512, 2048, 8192:
+			        n = total // size
+			        if n > 1024:
+			            continue
+			        # None touches the next one.
+			        pieces = [memory[i * (size + 64):i * (size + 64) + size] for i in range(n)]
+			        try:
+			            got = os.preadv(fd, pieces, 4096)
+			        except OSError as e:
+			            assert e.errno == 22, e
+			            continue
+			        assert got == total, (size, total, got)
+			        assert b''.join(pieces) == want[4096:4096 + total], (size, total)
+			        assert os.pwritev(fd, pieces, 4096 + 32768) == total
+			        taken.append(size)
+			print('pieces taken:', sorted(set(taken)))
+			assert 512 in taken and min(taken) >= 8, taken
+		END
+		python3 $mnt/pieces.py
+		blockdev --flushbufs /dev/ubda
+		dd if=/dev/ubda bs=512 skip=8 count=16 iflag=direct status=none | cmp - <(dd if=/dev/ubda bs=512 skip=72 count=16 iflag=direct status=none)
+		unload
+	EOF
+	grep -a '^pieces taken' one.log
+}
+
 # Disks of few sectors, and of sizes that are no whole pages.
 test_small_disks() {
 	local i

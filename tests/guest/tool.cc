@@ -934,7 +934,7 @@ int pretend_nfs(char **words)
 /*
  * vectors DEVICE ROUNDS
  * Direct reads and writes of many buffers of some sectors each, at addresses
- * that are multiples of four bytes and of nothing more, so that pages cut them
+ * that are multiples of eight bytes and of nothing more, so that pages cut them
  * anywhere. Checked against what memory should hold.
  */
 int vectors(const char *device, u64 rounds)
@@ -955,7 +955,7 @@ int vectors(const char *device, u64 rounds)
 		for (size_t left = bytes; left;) {
 			size_t n = (1 + random(random(2) ? 2 : 40)) * sector_bytes;
 			n = n < left ? n : left;
-			p += random(400) * 4;
+			p += random(400) * 8;
 			if (p + n > scattered.get() + room)
 				wrong("the scratch room is too small");
 			v.push_back({ p, n });

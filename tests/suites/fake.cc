@@ -128,6 +128,7 @@ void ubd_k_chunk_free(ubd_kqueue *k, void *chunk)
 u32 ubd_k_map(ubd_request *rq, ubd_iovec *iov, u32 max_iovs, ubd_u64 max_bytes, ubd_u64 *bytes)
 {
 	FakeRequest &r = fake(rq);
+	const auto start = rq->cursor;
 	u64 sum = 0;
 	u32 n = 0;
 	while (sum < max_bytes && rq->cursor.word[0] < r.segments) {
@@ -146,6 +147,11 @@ u32 ubd_k_map(ubd_request *rq, ubd_iovec *iov, u32 max_iovs, ubd_u64 max_bytes, 
 		rq->cursor.word[1] += part;
 		if (rq->cursor.word[1] == s.bytes)
 			rq->cursor.word[0]++, rq->cursor.word[1] = 0;
+	}
+	// As kernel/glue.c does it.
+	if (sum % UBD_SECTOR_SIZE && sum < max_bytes) {
+		rq->cursor = start;
+		return ubd_k_map(rq, iov, max_iovs, sum - sum % UBD_SECTOR_SIZE, bytes);
 	}
 	*bytes = sum;
 	return n;

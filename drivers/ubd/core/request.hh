@@ -69,6 +69,14 @@ enum class ChunkState : u8 {
 	waiting, // on one of the queue's retry lists
 };
 
+/*
+ * Since Linux 6.18 pieces of a user's memory need not be blocks: they need this
+ * alignment, bytes, in address and length. So as many as a chunk can hold make a sector
+ * at least, whatever the guest's programs do.
+ */
+inline constexpr u32 piece_alignment = 8;
+static_assert(piece_alignment * UBD_CHUNK_IOVS >= UBD_SECTOR_SIZE);
+
 struct Chunk {
 	Chunk *next = nullptr; // on one of the queue's lists
 	Chunk *sibling_next = nullptr;

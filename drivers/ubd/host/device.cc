@@ -290,7 +290,7 @@ Error Device::open_direct()
 	file_.close_direct();
 	cow_file_.backing().close_direct();
 	direct_block_ = 1;
-	memory_alignment_ = usual_alignment;
+	memory_alignment_ = piece_alignment;
 	return no_error;
 }
 

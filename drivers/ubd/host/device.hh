@@ -119,8 +119,6 @@ private:
 	OpenRequest request(FileRole role) const;
 	CowRequest cow_request() const;
 
-	static constexpr u32 usual_alignment = 4; // of memory, bytes
-
 	const char *const disk_;
 	const u32 index_;
 	const bool want_read_only_;
@@ -137,7 +135,7 @@ private:
 	u32 logical_block_ = UBD_SECTOR_SIZE; // bytes
 	// What O_DIRECT asks of all files together, bytes; 1: it is not used.
 	u32 direct_block_ = 1;
-	u32 memory_alignment_ = usual_alignment;
+	u32 memory_alignment_ = piece_alignment; // bytes
 	char path_[UBD_PATH_MAX];
 	char shown_[UBD_SHOWN_MAX]; // path for messages
 	char backing_[UBD_PATH_MAX]; // as on the command line
