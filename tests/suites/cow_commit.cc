@@ -345,6 +345,27 @@ UBD_CASE(background_commit)
 	}
 }
 
+// Its age goes on while a host that is short of something makes for short pauses.
+UBD_CASE(background_commit_beside_pauses)
+{
+	Fixture f(cow_config(1000));
+	World &w = *f;
+	w.send_new(UBD_OP_WRITE, 7, 512);
+	u32 turns = 0;
+	while (!w.stats().commits) {
+		REQUIRE(++turns <= 6);
+		REQUIRE(w.k.timer_ms == 1000);
+		fake_now_ns += 200000000;
+		w.engine.script(static_cast<u8>(HostOp::read), -11); // EAGAIN
+		w.send_new(UBD_OP_READ, 100, 512);
+		REQUIRE(w.k.timer_ms == 10);
+		fake_now_ns += 10000000;
+		REQUIRE(w.expire());
+	}
+	CHECK_EQ(turns, 5);
+	CHECK(w.settle());
+}
+
 // While one is under way no other begins; what has come since is for the next.
 UBD_CASE(background_commit_that_takes_long)
 {
@@ -719,6 +740,7 @@ const ubd_test_case ubd_suite_cow_commit[] = {
 	UBD_ENTRY(a_failed_bitmap_write_is_repeated),
 	UBD_ENTRY(a_failed_sync_ends_all_commits),
 	UBD_ENTRY(background_commit),
+	UBD_ENTRY(background_commit_beside_pauses),
 	UBD_ENTRY(background_commit_that_takes_long),
 	UBD_ENTRY(background_commit_that_fails),
 	UBD_ENTRY(no_background_commit),

@@ -124,14 +124,16 @@ u64 Queue::timer()
 	Guard guard(*this);
 	const u64 before = stats_.missed_wakeups;
 	if (backoff_ms_ && timer_ms_ == backoff_ms_) // a pause was made
+	const u32 passed_ms = timer_ms_ + static_cast<u32>(ms_from_ns(cut_short_ns_));
+	cut_short_ns_ = 0;
 		backoff_ms_ = min(backoff_ms_ * 2, last_backoff_ms);
 	if (has_news()) {
-		dirty_ms_ += timer_ms_;
+		dirty_ms_ += passed_ms;
 		if (dirty_ms_ >= config_.cow->commit_ms && config_.cow->commit_ms)
 			start_commit();
 	}
 	if (stop_error_) {
-		stop_waited_ms_ += timer_ms_;
+		stop_waited_ms_ += passed_ms;
 		if (stop_waited_ms_ >= stop_pause_ms_)
 			trial();
 	}
@@ -368,8 +370,9 @@ bool Queue::poll(u64 now_ns)
 		serve(Reaper::poller);
 		if (stats_.polled_completions != before)
 			return look_;
-		// Only a hint: it must not make the window begin anew.
-		idle_since_ns_ = since;
+		// Only a hint: it must not make the window begin anew, if it still runs.
+		if (look_)
+			idle_since_ns_ = since;
 	}
 	return look_ && !look_is_over(now_ns);
 }
@@ -1364,6 +1367,11 @@ Chunk *Queue::take_chunk(Header &h)
 	}
 	chunk->header = &h;
 	chunk->sibling_next = h.chunks;
+	const u64 now = ubd_k_now_ns();
+	// Pauses must not make it forget the time by which bits and stops have waited.
+	if (timer_ms_)
+		cut_short_ns_ += now - armed_ns_;
+	armed_ns_ = now;
 	if (h.chunks)
 		h.chunks->sibling_prev = chunk;
 	h.chunks = chunk;

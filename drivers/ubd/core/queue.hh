@@ -239,6 +239,8 @@ private:
 	bool synchronous_ = false;
 	bool gave_up_ = false; // waiting, in synchronous mode
 	u32 futile_waits_ = 0;
+	u64 armed_ns_ = 0; // when it was armed
+	u64 cut_short_ns_ = 0; // of times that it was armed for, and armed anew before they were over
 	bool no_punch_ = false; // the host's file system cannot
 	bool no_zero_ = false;
 	bool no_allocate_ = false;
