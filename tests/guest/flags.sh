@@ -94,7 +94,7 @@ test_no_discard() {
 
 sync_script='
 same write_cache "$(cat /sys/block/ubda/queue/write_cache)" "write through"
-dd if=/dev/urandom of=/dev/ubda bs=64k count=16 oflag=direct status=none
+dd if=/dev/urandom of=/dev/ubda bs=64k seek=1 count=16 oflag=direct status=none
 [ "$(stat_of ubda host_dsync_writes)" -ge 16 ] || die "writes are not durable"
 same "writes and durable writes" "$(stat_of ubda host_dsync_writes)" "$(stat_of ubda write_requests)"
 before=$(stat_of ubda host_syncs)
@@ -123,6 +123,48 @@ test_sync_for_all() {
 		load
 		$sync_script
 	EOF
+}
+
+# A guest's root makes a COW file of its plain disk, whose backing file is one that only
+# the host's user is to read, and starts anew.
+test_no_header_by_the_guest() {
+	image a.img 16M >/dev/null
+	image d.img 16M >/dev/null
+	echo 'nobody in the guest is to read this' >secret
+	truncate -s 8M secret
+	"$top/build/ubd-cow" create evil.cow secret
+	expect_eq 'what it begins with' "$(head -c 4 evil.cow)" OOOM
+	guest_start one "ubd0=$work/a.img" "ubd1d=$work/d.img" <<-'EOF'
+		load
+		if [ ! -e $work/second ]; then
+			touch $work/second
+			"$tool" pattern write /dev/ubda 8 8192 1
+			refused dd if=$work/evil.cow of=/dev/ubda bs=8192 count=1 oflag=direct conv=notrunc 2>/dev/null
+			# In whatever piece, and by the page cache.
+			refused dd if=$work/evil.cow of=/dev/ubda bs=512 count=1 oflag=direct conv=notrunc 2>/dev/null
+			refused dd if=$work/evil.cow of=/dev/ubda bs=64k count=1 conv=notrunc,fsync 2>/dev/null
+			same errors "$(stat_of ubda errors)" 3
+			blockdev --flushbufs /dev/ubda
+			# Everywhere else it is data, and so is what comes there otherwise.
+			dd if=$work/evil.cow of=/dev/ubda bs=512 count=1 seek=1 oflag=direct conv=notrunc status=none
+			"$tool" pattern write /dev/ubda 0 1 1
+			"$tool" pattern check /dev/ubda 8 8192 1
+			dd if=$work/evil.cow of=/dev/ubdb bs=8192 count=1 oflag=direct conv=notrunc status=none
+			"$tool" power restart
+		fi
+		[ "$(cat /sys/block/ubda/ubd/backing)" = '' ] || die 'it has a backing file'
+		"$tool" pattern check /dev/ubda 0 1 1
+		"$tool" pattern check /dev/ubda 8 8192 1
+		! grep -aq 'nobody in the guest' /dev/ubda || die 'it reads a file of the host'
+		# What d is for.
+		same size "$(cat /sys/block/ubdb/size)" 32768
+		dd if=/dev/ubdb bs=8192 count=1 iflag=direct status=none | cmp -n 8192 - $work/evil.cow
+		unload
+	EOF
+	guest_wait one
+	expect_eq status "$status" 0
+	[ "$(log_count one "ubda: $work/a.img: what begins as a COW file is not written to sector 0: .*; give it the d flag")" -ge 1 ] ||
+		fail 'it does not say why'
 }
 
 # c: two guests on one file, if somebody insists

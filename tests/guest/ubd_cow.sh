@@ -316,6 +316,17 @@ test_convert() {
 	[ "$(allocated raw.img)" -lt 8000 ] || fail "the raw file takes $(allocated raw.img) KiB"
 	ends_with 1 convert want.img new.cow
 	says '--backing'
+	# A guest wrote what makes of the plain image something else.
+	cp want.img evil.img
+	dd if=a.cow of=evil.img bs=512 count=1 conv=notrunc status=none
+	"$ubd_cow" convert --source-format raw --backing base.img evil.img header.cow
+	"$ubd_cow" convert header.cow trap.img 2>said
+	says 'trap.img: its content begins as a COW file; .* flag d'
+	expect_eq 'what it begins with' "$(head -c 4 trap.img)" OOOM
+	"$ubd_cow" merge header.cow --into trap2.img 2>said
+	says 'trap2.img: its content begins as a COW file'
+	"$ubd_cow" convert a.cow quiet.img 2>said
+	expect_eq 'what it says of others' "$(cat said)" ''
 	# Names that qemu-img would take for something else.
 	cp want.img 'nbd:x,y=z'
 	"$ubd_cow" convert --format qcow2 'nbd:x,y=z' 'json:{}'

@@ -769,6 +769,7 @@ QueueConfig World::queue_config(const WorldConfig &c)
 	q.block = c.block;
 	q.stop_when_full = c.stop_when_full;
 	q.state = c.state;
+	q.guard = c.guard ? guard_memory : nullptr;
 	if (!c.cow_sectors)
 		return q;
 	const u64 words = CowBitmap::words_for(c.cow_sectors), blocks = CowBitmap::block_words_for(c.cow_sectors);

@@ -259,6 +259,7 @@ struct WorldConfig {
 	u32 poll_ns = 0;
 	bool stop_when_full = false;
 	bool await_host = false;
+	bool guard = false; // its file was looked at, and is no COW file
 	DeviceState *state = nullptr; // shared by worlds that are queues of one device
 };
 
@@ -292,6 +293,7 @@ public:
 	Cow cow;
 	u64 *cow_memory = nullptr; // filled in while the queue is made: before it
 	CowLayout cow_layout{ cow };
+	alignas(8) u8 guard_memory[guard_bytes];
 	Queue queue;
 
 	// A request whose data lies in segments of at most `segment` bytes that

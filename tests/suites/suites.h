@@ -46,6 +46,7 @@ struct ubd_test_case {
 	X(resize)            \
 	X(cache_modes)       \
 	X(zeroes)            \
+	X(guard)             \
 	X(timeouts)          \
 	X(polling)           \
 	X(await)             \

@@ -239,12 +239,14 @@ int convert(const ConvertOptions &o)
 	NewFile made(o.to);
 	const std::string format = o.format.empty() ? format_by_name(o.to) : o.format;
 	const Source source(o);
-	if (format == "cow")
+	if (format == "cow") {
 		make_cow(o, source.raw(), o.backing.empty() ? source.backing() : o.backing, made.file());
-	else if (format == "raw")
+	} else if (format == "raw") {
 		make_raw(source.raw(), made.file());
-	else
+		warn_of_header(made.file(), o.to);
+	} else {
 		make_qcow2(source.raw(), made.file());
+	}
 	made.keep();
 	return status_done;
 }

@@ -3,6 +3,7 @@
 
 #include <cerrno>
 #include <climits>
+#include <cstdio>
 #include <cstring>
 #include <unistd.h>
 
@@ -164,6 +165,18 @@ void write_header(const Image &cow)
 	u8 bytes[UBD_COW_HEADER_MAX];
 	const size_t n = write_cow_header(cow.header, bytes, sizeof(bytes));
 	cow.file.write(bytes, n, 0);
+}
+
+void warn_of_header(const File &plain, const std::string &path)
+{
+	u8 bytes[8];
+	plain.read(bytes, sizeof(bytes), 0);
+	if (begins_as_cow(bytes))
+		std::fprintf(
+			stderr,
+			"ubd-cow: %s: its content begins as a COW file; guests take it for one, unless they are given "
+			"it with the flag d (ubd0d=FILE)\n",
+			shown(path).c_str());
 }
 
 } // namespace ubd::tool

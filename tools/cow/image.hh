@@ -47,6 +47,10 @@ void set_backing(Image &cow, const std::string &path);
 void set_name(CowHeader &header, const std::string &file, const std::string &path);
 void write_header(const Image &cow);
 
+// A plain image's content may begin as a COW file does, if a guest wrote that: says
+// what to do, lest the next guest that is given the image opens what is named there.
+void warn_of_header(const File &plain, const std::string &path);
+
 } // namespace ubd::tool
 
 #endif

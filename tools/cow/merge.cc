@@ -59,6 +59,7 @@ int merge_in_place(const std::string &path)
 	cow.header.merging = false;
 	write_header(cow);
 	cow.file.sync();
+	warn_of_header(backing, backing.path());
 	std::printf("%s: merged into %s; it can be deleted now, or used on\n", shown(path).c_str(),
 		    shown(backing.path()).c_str());
 	return status_done;
@@ -74,6 +75,7 @@ int merge(const std::string &path, const std::string &into)
 	const File backing = open_own_backing(cow, Access::read);
 	NewFile made(into);
 	flatten(cow, backing, made.file());
+	warn_of_header(made.file(), into);
 	made.keep();
 	return status_done;
 }

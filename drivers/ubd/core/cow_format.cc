@@ -171,13 +171,17 @@ CowRead check_alignment(u32 alignment, const char *&why)
 
 } // namespace
 
+bool begins_as_cow(const void *from)
+{
+	const auto *at = static_cast<const u8 *>(from);
+	return load32(at, true) == UBD_COW_MAGIC || load32(at, false) == UBD_COW_MAGIC;
+}
+
 CowRead read_cow_header(const u8 *from, size_t n, CowHeader &out, const char *&why)
 {
-	if (n < 8)
+	if (n < 8 || !begins_as_cow(from))
 		return CowRead::plain;
 	const bool native = load32(from, true) == UBD_COW_MAGIC;
-	if (!native && load32(from, false) != UBD_COW_MAGIC)
-		return CowRead::plain;
 	CowHeader &h = out; // too large for a kernel's stack twice
 	if (!version_of(from, n, native, h.version))
 		return bad(why, "its version is none of 1, 2 and 3");

@@ -46,6 +46,10 @@ enum class CowRead : u8 {
 // goes on after "is a COW file, but ". Otherwise `out` is of no use.
 CowRead read_cow_header(const u8 *from, size_t n, CowHeader &out, const char *&why);
 
+// Whether a file that begins so would be taken for a COW file, whole or not.
+// 4 bytes are looked at.
+bool begins_as_cow(const void *from);
+
 // Fills in the places of a new version 3 file: bytes, mtime, alignment and
 // backing are given. errno_inval if these make no such file (see `why`).
 Error place_cow(CowHeader &h, const char *&why);

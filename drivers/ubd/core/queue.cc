@@ -8,6 +8,7 @@
  */
 #include "queue.hh"
 
+#include "cow_format.hh"
 #include "trace.hh"
 
 namespace ubd
@@ -123,9 +124,9 @@ u64 Queue::timer()
 {
 	Guard guard(*this);
 	const u64 before = stats_.missed_wakeups;
-	if (backoff_ms_ && timer_ms_ == backoff_ms_) // a pause was made
 	const u32 passed_ms = timer_ms_ + static_cast<u32>(ms_from_ns(cut_short_ns_));
 	cut_short_ns_ = 0;
+	if (backoff_ms_ && timer_ms_ == backoff_ms_) // a pause was made
 		backoff_ms_ = min(backoff_ms_ * 2, last_backoff_ms);
 	if (has_news()) {
 		dirty_ms_ += passed_ms;
@@ -578,7 +579,8 @@ bool Queue::next_chunk(Header &h)
 	}
 	if (skip_unneeded(h))
 		return true;
-	if (h.allocating)
+	const bool guarded = is_guarded(h);
+	if (h.allocating || (guarded && guard_taken_))
 		return false;
 	if (in_flight_ >= engine_.capacity() || !engine_.space()) {
 		stats_.pump_waits_ring++;
@@ -591,6 +593,8 @@ bool Queue::next_chunk(Header &h)
 	}
 	if (!allocate(*chunk, h))
 		fill(*chunk, h);
+	if (guarded && !guard(*chunk))
+		return refuse_header(*chunk, h);
 	stats_.chunks++;
 	in_flight_++;
 	if (in_flight_ > stats_.max_in_flight)
@@ -700,10 +704,50 @@ bool Queue::skip_unneeded(Header &h)
 void Queue::map_data(Chunk &chunk, Header &h, const Run &run)
 {
 	ubd_u64 mapped = 0;
-	const u64 most = chunk.op == HostOp::read ? min(run.bytes.value, engine_.best_read_bytes()) : run.bytes.value;
+	u64 most = chunk.op == HostOp::read ? min(run.bytes.value, engine_.best_read_bytes()) : run.bytes.value;
+	if (is_guarded(h))
+		most = min<u64>(most, guard_bytes);
 	chunk.iovs = ubd_k_map(h.rq, chunk.iov, UBD_CHUNK_IOVS, most, &mapped);
 	UBD_ASSERT(chunk.iovs && mapped && mapped <= run.bytes.value);
 	chunk.bytes = ByteCount(mapped);
+}
+
+// Its next part is a write of the device's first bytes.
+bool Queue::is_guarded(const Header &h) const
+{
+	return config_.guard && h.rq->op == UBD_OP_WRITE && !h.rq->sector && !h.prepared.value;
+}
+
+// Looked at is a copy, and it is what the host writes: the guest's pages may change
+// under its eyes. False if it would begin a COW file.
+bool Queue::guard(Chunk &chunk)
+{
+	auto *to = static_cast<char *>(config_.guard);
+	for (u32 i = 0; i < chunk.iovs; i++) {
+		__builtin_memcpy(to, chunk.iov[i].base, chunk.iov[i].bytes);
+		to += chunk.iov[i].bytes;
+	}
+	if (begins_as_cow(config_.guard))
+		return false;
+	chunk.iov[0] = ubd_iovec{ config_.guard, chunk.bytes.value };
+	chunk.iovs = 1;
+	chunk.guarded = true;
+	guard_taken_ = true;
+	return true;
+}
+
+// It is the request's first part, so there is no other.
+bool Queue::refuse_header(Chunk &chunk, Header &h)
+{
+	ubd_k_log(
+		UBD_LOG_ERROR, true,
+		"%s: %s: what begins as a COW file is not written to sector 0: the next start would take the disk for "
+		"one; give it the d flag, if it is to hold such data\n",
+		config_.disk, config_.path);
+	put_chunk(chunk);
+	h.status = UBD_STATUS_IOERR;
+	h.all_prepared = true;
+	return true;
 }
 
 void Queue::to_engine(Chunk &chunk)
@@ -1323,6 +1367,11 @@ void Queue::need_timer(u32 ms)
 {
 	if (timer_ms_ && timer_ms_ <= ms)
 		return;
+	const u64 now = ubd_k_now_ns();
+	// Pauses must not make it forget the time by which bits and stops have waited.
+	if (timer_ms_)
+		cut_short_ns_ += now - armed_ns_;
+	armed_ns_ = now;
 	timer_ms_ = ms;
 	ubd_k_arm_timer(k_, ms);
 }
@@ -1367,11 +1416,6 @@ Chunk *Queue::take_chunk(Header &h)
 	}
 	chunk->header = &h;
 	chunk->sibling_next = h.chunks;
-	const u64 now = ubd_k_now_ns();
-	// Pauses must not make it forget the time by which bits and stops have waited.
-	if (timer_ms_)
-		cut_short_ns_ += now - armed_ns_;
-	armed_ns_ = now;
 	if (h.chunks)
 		h.chunks->sibling_prev = chunk;
 	h.chunks = chunk;
@@ -1387,6 +1431,8 @@ void Queue::put_chunk(Chunk &chunk)
 		chunk.sibling_prev->sibling_next = chunk.sibling_next;
 	else
 		h.chunks = chunk.sibling_next;
+	if (chunk.guarded)
+		guard_taken_ = false;
 	if (chunk.from_reserve)
 		chunk_reserved_ = false;
 	else

@@ -65,7 +65,14 @@ struct QueueConfig {
 	// Nothing goes on before the host has done what it has: the guest's clock stands
 	// meanwhile, and what happens does not depend on how long the host takes.
 	bool await_host = false;
+	// A raw disk whose file was looked at and found to be no COW file does not become one
+	// by what the guest writes: at the next start its header would name a file of the
+	// host's for the guest to read. guard_bytes of memory, aligned as the host wants it,
+	// by which that part of a write at sector 0 goes; nullptr: it is not looked at.
+	void *guard = nullptr;
 };
+
+inline constexpr u32 guard_bytes = 4096; // no block is larger
 
 class Queue {
 public:
@@ -142,6 +149,9 @@ private:
 	bool allocate(Chunk &chunk, Header &h);
 	void end_allocate(Chunk &chunk, bool have);
 	void map_data(Chunk &chunk, Header &h, const Run &run);
+	bool is_guarded(const Header &h) const;
+	bool guard(Chunk &chunk);
+	bool refuse_header(Chunk &chunk, Header &h);
 	void to_engine(Chunk &chunk);
 	bool lead_sync(Chunk &chunk);
 	void advance_sync(Chunk &leader, ByteCount done);
@@ -229,6 +239,8 @@ private:
 	u32 begun_ = 0; // headers that exist
 	u32 retries_ = 0; // immediate ones in this serve()
 	u32 timer_ms_ = 0; // what the timer is armed for; 0: it is not
+	u64 armed_ns_ = 0; // when it was armed
+	u64 cut_short_ns_ = 0; // of times that it was armed for, and armed anew before they were over
 	u32 backoff_ms_ = 0; // pause before the host is asked again
 	PollWindow window_;
 	u64 idle_since_ns_ = 0; // the host has something, and nobody looks; or 0
@@ -239,8 +251,6 @@ private:
 	bool synchronous_ = false;
 	bool gave_up_ = false; // waiting, in synchronous mode
 	u32 futile_waits_ = 0;
-	u64 armed_ns_ = 0; // when it was armed
-	u64 cut_short_ns_ = 0; // of times that it was armed for, and armed anew before they were over
 	bool no_punch_ = false; // the host's file system cannot
 	bool no_zero_ = false;
 	bool no_allocate_ = false;
@@ -257,6 +267,7 @@ private:
 	Chunk commit_chunk_;
 	bool header_reserved_ = false; // the reserve is in use
 	bool chunk_reserved_ = false;
+	bool guard_taken_ = false; // a chunk writes from config_.guard
 
 	ubd_stats stats_{};
 };

@@ -90,6 +90,7 @@ struct Chunk {
 	bool cancelled = false; // the host was asked to give it back
 	u8 pauses = 0; // made because the host had no memory
 	bool to_worker = false; // the engine's: who does it
+	bool guarded = false; // writes from the queue's guard
 	bool cut = false; // a test wants its transfer to be short,
 	s32 injected = 0; // or has its result kept here until it is to come
 	s32 result = 0; // the host's, kept until its round ends, see Queue::collect()

@@ -91,6 +91,8 @@ void DeviceQueue::close()
 	queue = nullptr;
 	uring.close();
 	threads.close();
+	ubd_k_free(guard);
+	guard = nullptr;
 #ifdef UBD_FAULTS
 	if (faults)
 		ubd_k_free(faults->recorder().take_memory());
@@ -158,8 +160,7 @@ Error Device::open()
 		cow_file_.set_no_flush();
 	tell_relay();
 	UBD_TRY(open_engine());
-	make_queue(first_);
-	return no_error;
+	return make_queue(first_);
 }
 
 /*
@@ -181,12 +182,13 @@ Error Device::add_queue(ubd_kqueue *k, Queue *&out)
 				       files.sync_write_fd);
 	if (!e)
 		e = first_.engine == &first_.uring ? open_uring(*q, files) : open_threads(*q, files);
+	if (!e)
+		e = make_queue(*q);
 	if (e) {
 		q->~DeviceQueue();
 		ubd_k_free(q);
 		return e;
 	}
-	make_queue(*q);
 	queues_[queue_count_++] = q;
 	out = q->queue;
 	return no_error;
@@ -453,9 +455,17 @@ Error Device::open_threads(DeviceQueue &q, const EngineFiles &files)
 	return e;
 }
 
-void Device::make_queue(DeviceQueue &q)
+Error Device::make_queue(DeviceQueue &q)
 {
 	QueueConfig c;
+	if (!is_cow_ && !plain_ && !file_.read_only()) {
+		// What has the size of a page begins with one.
+		q.guard = ubd_k_zalloc(guard_bytes);
+		if (!q.guard)
+			return refuse(request(FileRole::device), errno_nomem, "no memory",
+				      "give the guest more (mem=)");
+		c.guard = q.guard;
+	}
 	c.disk = disk_;
 	c.path = shown_;
 	c.backing = cow_file_.backing_shown();
@@ -469,6 +479,7 @@ void Device::make_queue(DeviceQueue &q)
 	c.cow = is_cow_ ? &cow_file_.cow() : nullptr;
 	c.state = &state_;
 	q.make(is_cow_ ? static_cast<const Layout &>(cow_layout_) : raw_layout_, c);
+	return no_error;
 }
 
 void Device::info(ubd_device_info &out) const
@@ -491,6 +502,8 @@ void Device::info(ubd_device_info &out) const
 	out.stops = werror_ == UBD_WERROR_STOP;
 	out.queues = queue_count(settings_.queues, settings_.cpus, is_cow_);
 	out.guest_bytes = sizeof(*this) + (queue_count_ - 1) * sizeof(DeviceQueue);
+	for (u32 i = 0; i < queue_count_; i++)
+		out.guest_bytes += queues_[i]->guard ? guard_bytes : 0;
 }
 
 void Device::host_memory(ubd_host_memory &out) const

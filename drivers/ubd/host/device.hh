@@ -49,6 +49,7 @@ public:
 	ThreadsEngine threads;
 	Engine *engine = nullptr; // the one of them that is open
 	Queue *queue = nullptr;
+	void *guard = nullptr; // see QueueConfig
 #ifdef UBD_FAULTS
 	FaultEngine *faults = nullptr; // made around the engine
 #endif
@@ -115,7 +116,7 @@ private:
 	{
 		return is_cow_ ? cow_file_.size().value : file_.size().value;
 	}
-	void make_queue(DeviceQueue &q);
+	Error make_queue(DeviceQueue &q);
 	OpenRequest request(FileRole role) const;
 	CowRequest cow_request() const;
 
