@@ -202,7 +202,7 @@ def look(top, disk):
     if termios.tcgetattr(s.slave)[3] & (termios.ECHO | termios.ICANON):
         fail("keys are shown, or wait for a newline")
     all_titles = titles(s.screen)
-    if len(all_titles) != 20 or "r/s" not in all_titles or "error" not in all_titles:
+    if len(all_titles) != 21 or "r/s" not in all_titles or "error" not in all_titles:
         fail(f"not all columns are there: {all_titles}")
     parts = sum(line.startswith(disk + " ") for line in s.screen.grid)
     if parts != 2:

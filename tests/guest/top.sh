@@ -77,13 +77,18 @@ test_figures() {
 			same "\$each" "\$(column \$each all)" 0
 		done
 		dir=/sys/block/ubdb/ubd
-		inline=\$(<\$dir/inline_completions) interrupt=\$(<\$dir/interrupt_completions)
-		[ \$interrupt -gt 0 ] || die 'writes without an interrupt'
-		same inline "\$(column inl% ubdb)" "\$(awk "BEGIN { printf \"%.0f\", 100 * \$inline / (\$inline + \$interrupt) }")"
+		# What nobody looked for at once is found by a look before sleeping, or is announced.
+		inline=\$(<\$dir/inline_completions) polled=\$(<\$dir/polled_completions)
+		later=\$((\$(<\$dir/interrupt_completions) + \$(<\$dir/missed_wakeups)))
+		[ \$((polled + later)) -gt 0 ] || die 'writes that were done at once'
+		percent() {
+			awk "BEGIN { printf \"%.0f\", 100 * \$1 / (\$inline + \$polled + \$later) }"
+		}
+		same inline "\$(column inl% ubdb) \$(column poll% ubdb)" "\$(percent \$inline) \$(percent \$polled)"
 		same calls "\$(column call ubdb)" "\$(<\$dir/submit_calls)"
 		same interrupts "\$(column irq ubdb)" "\$(<\$dir/interrupts)"
 		# All of a load in one interval: rate and time make the number.
-		\$top_program -b -n 1 -d 3 >\$mnt/report &
+		\$top_program -b -n 1 -d 8 >\$mnt/report &
 		sleep 1
 		run ubda ios=3000 bs=51200 depth=1
 		run ubdb op=write ios=64 bs=50k order=seq depth=1
@@ -103,7 +108,7 @@ test_figures() {
 		\$top_program -b -n 4 -d 0.5 ubda >\$mnt/report
 		took=\$(((\${EPOCHREALTIME/./} - begin) / 1000))
 		same reports "\$(grep -c '^disk ' \$mnt/report)" 4
-		[ \$took -ge 2000 ] && [ \$took -lt 3500 ] || die "four reports took \$took ms"
+		[ \$took -ge 2000 ] && [ \$took -lt 8000 ] || die "four reports took \$took ms"
 		# Anybody may look.
 		setpriv --reuid 65534 --regid 65534 --clear-groups \$top_program -b -n 1 -d 0.1 >\$mnt/report
 		same disks "\$(grep -c '^ubd' \$mnt/report)" 4

@@ -30,6 +30,7 @@ constexpr const char *names[] = {
 	"flush_requests",
 	"errors",
 	"inline_completions",
+	"polled_completions",
 	"interrupt_completions",
 	"missed_wakeups",
 	"submit_calls",

@@ -26,6 +26,7 @@ enum Figure : unsigned {
 	flush_requests,
 	errors,
 	inline_completions,
+	polled_completions,
 	interrupt_completions,
 	missed_wakeups,
 	submit_calls,
