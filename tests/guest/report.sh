@@ -95,8 +95,34 @@ test_contents() {
 	EOF
 }
 
+# Names as most people type them, in messages that have two of them.
+test_relative_names() {
+	local ubd_cow=$top/build/ubd-cow
+
+	image rel-a.img 16M >/dev/null
+	image rel-b.img 16M >/dev/null
+	image rel-base.img 16M >/dev/null
+	"$ubd_cow" create rel-x.cow rel-base.img >/dev/null
+	truncate -s 32M rel-base.img
+	guest one ubd0=rel-a.img ubd0=rel-b.img ubd1=rel-x.cow,rel-base.img ubd2=rel-a.img <<-'EOF'
+		load
+		for shell in dash 'busybox sh' bash; do
+			$shell $top/tools/report/ubd-report >$mnt/report
+			for each in 'rel-b.img: the number is taken by rel-a.img;' 'but rel-base.img has 33554432;' \
+				'rel-a.img: the file is in use already as ubda'; do
+				grep -q "$each" $mnt/report || die "the log does not say: $each"
+			done
+			$shell $top/tools/report/ubd-report --public >$mnt/public
+			same "what is not hidden by $shell" "$(grep 'rel-' $mnt/public || true)" ''
+			grep -q 'the number is taken by (hidden); choose another' $mnt/public
+			grep -q 'for a backing file of 16777216 bytes, but (hidden) has 33554432; name' $mnt/public
+			same lines "$(wc -l <$mnt/public)" "$(wc -l <$mnt/report)"
+		done
+	EOF
+}
+
 test_usage() {
-	local report=$top/tools/report/ubd-report
+	local report=$top/build/ubd-report
 	local is=0
 
 	sh "$report" --secret >out 2>why || is=$?
@@ -109,7 +135,9 @@ test_usage() {
 	is=0
 	SYSFS_PATH=$work sh "$report" >out 2>why || is=$?
 	expect_eq 'status without sysfs' "$is" 1
-	shellcheck "$report" 2>/dev/null || ! command -v shellcheck || fail "shellcheck has something to say"
+	for shell in dash bash 'busybox sh'; do
+		$shell -n "$report" || fail "$shell does not understand it"
+	done
 }
 
 run_tests "$@"
