@@ -17,6 +17,9 @@ endif
 UBD_CACHE ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/ubd
 export UBD_CACHE
 B := build
+# What guests of `make run` leave: another place is for tests.
+UBD_RUN ?= $(B)/run
+export UBD_RUN
 KDIR ?= $(UBD_CACHE)/release
 
 # A command reaches the guest as it was typed: it is never expanded by make, and
@@ -24,7 +27,10 @@ KDIR ?= $(UBD_CACHE)/release
 ifneq ($(origin CMD),undefined)
 override CMD := $(subst $$$$,$$,$(value CMD))
 endif
+# Python leaves nothing beside the sources.
+export PYTHONDONTWRITEBYTECODE := 1
 export CMD COW ROOTFS DISTRO MEM SWAP TIMEOUT ARGS KERNEL V BENCH
+export DESTDIR PREFIX MODDIR DOCDIR PACKAGES
 # Scripts that call make get none of this.
 MAKEOVERRIDES =
 MAKEFLAGS += --no-print-directory
@@ -75,10 +81,11 @@ $(top-objects): $(B)/ubd-top.o/%.o: %.cc Makefile | setup
 $(B)/ubd-top: $(top-objects)
 	@echo "  HOSTCXX $@"
 	@$(HOSTCXX) -static -Wl,--gc-sections -s -o $@ $^
-$(B)/ubd-report: tools/report/ubd-report
+$(B)/ubd-report: tools/report/ubd-report include/ubd/version.h Makefile
 	@mkdir -p $(@D)
-	@echo "  COPY    $@"
-	@cp $< $@
+	@echo "  SED     $@"
+	@sed 's/^version=.*/version=$(version)/' $< >$@
+	@chmod 755 $@
 
 # --- initramfs, standalone kernel, root images ------------------------------
 
@@ -135,11 +142,10 @@ man: $(man-pages)
 # They take what was built, by whomever: root's make must not begin anew. PARTS
 # is some of: module tools man udev initramfs doc kernel source.
 install uninstall:
-	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' MODDIR='$(MODDIR)' DOCDIR='$(DOCDIR)' TOOLS='$(host-tools) $(guest-tools)' \
-		tools/package/install.sh $@ $(PARTS)
+	@TOOLS='$(host-tools) $(guest-tools)' tools/package/install.sh $@ $(PARTS)
 
 deb: all
-	@TOOLS='$(host-tools) $(guest-tools)' tools/package/deb.sh '$(or $(PACKAGES),$(B)/package)'
+	@TOOLS='$(host-tools) $(guest-tools)' tools/package/deb.sh "$${PACKAGES:-$(B)/package}"
 
 dist:
 	@tools/package/dist.sh $(B)
@@ -156,14 +162,14 @@ $(B)/tools/make_exit.so: tools/make_exit.c | setup
 	@$(CC) -shared -fPIC -O2 -Wall -o $@ $<
 
 run: run-guest
-	$(exit-make $(file <$(B)/run/status))@exit $$(cat $(B)/run/status)
+	$(exit-make $(file <$(UBD_RUN)/status))@exit $$(cat $(UBD_RUN)/status)
 
 run-guest: $(B)/linux $(B)/initramfs.cpio.gz $(B)/busybox.img
-	@mkdir -p $(B)/run
-	@tools/run.sh; echo $$? >$(B)/run/status
+	@mkdir -p $(UBD_RUN)
+	@tools/run.sh; echo $$? >$(UBD_RUN)/status
 
 reset:
-	rm -f $(B)/run/*.img $(B)/run/*.img.* $(B)/run/*.cow $(B)/run/*.cow.*
+	rm -f $(UBD_RUN)/*.img $(UBD_RUN)/*.img.* $(UBD_RUN)/*.cow $(UBD_RUN)/*.cow.*
 
 test: | setup
 	@tests/run.sh

@@ -24,7 +24,7 @@ set -euo pipefail
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build=$top/build
-run=$build/run
+run=$(realpath -m "${UBD_RUN:-$build/run}")
 cache=${UBD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ubd}
 PATH=$PATH:/usr/sbin:/sbin
 

@@ -224,13 +224,15 @@ limit[make_run]=180
 test_make_run() {
 	local got=0
 
-	make -s -C "$top" run TIMEOUT=120 \
+	# Not the root that this tree's user may be using.
+	UBD_RUN=$work/run make -s -C "$top" run TIMEOUT=120 \
 		CMD='mount; swapon -s; df -h /; dd if=/dev/zero of=/x bs=1M count=64 conv=fsync; sync; md5sum /x; rm /x; exit 7' \
 		>out 2>&1 || got=$?
 	cat out
 	expect_eq status "$got" 7
 	grep -q '^/dev/ubda on / ' out || fail "root is not on ubda"
 	grep -q '^7f614da9329cd3aebf59b91aadc30bf0  /x' out || fail "64 MiB of zeros have another checksum"
+	[ -s run/root.cow ] || fail 'it left its root elsewhere'
 }
 
 # The other lines of the README about it, in a copy of this tree, since they forget
@@ -240,10 +242,9 @@ property[run_documented]=full
 test_run_documented() {
 	local line
 
-	mkdir copy
-	tar -C "$top" --exclude=./build/test --exclude=./build/soak --exclude=./build/bench --exclude=./build/run \
-		--exclude=./.git -cf - . | tar -C copy -xf -
+	tree_copy
 	cd copy
+	unset UBD_RUN
 	python3 "$guest_dir/docs.py" block README.md 'make run CMD=' >../lines || fail 'README.md has no such lines'
 	root_image </dev/null
 	mv root.img my-root.img

@@ -75,8 +75,7 @@ test_install() {
 	} | sort -k 2 >want
 	modes 'a stage' | sed '/^[0-7]* \/$/d' >got
 	diff want got || fail 'other files are installed than should be'
-	diff -r "$top/Documentation" 'a stage/usr/share/doc/ubd/Documentation' | grep -v '^Only in .*Documentation: man$' &&
-		fail 'other documents are installed'
+	diff -r -x man "$top/Documentation" 'a stage/usr/share/doc/ubd/Documentation' || fail 'other documents are installed'
 	cmp "$top/tools/udev/60-ubd.rules" 'a stage/usr/lib/udev/rules.d/60-ubd.rules'
 	works_from "$work/a stage/usr"
 	"${ordinary[@]}" make -s -C "$top" uninstall "DESTDIR=$work/a stage" PREFIX=/usr >>out
@@ -192,7 +191,7 @@ test_packages() {
 	expect_eq 'commands in README' "$(wc -l <commands)" 5
 	while read -r line; do
 		echo "$line"
-		[[ $line != 'make dist '* || -e $top/.git ]] || continue
+		[[ $line != 'make dist '* ]] || git -C "$top" rev-parse -q --verify HEAD >/dev/null 2>&1 || continue
 		(cd "$top" && HOME=$work/home UBD_CACHE=$cache "${ordinary[@]}" bash -e -c "$line") >out 2>&1 </dev/null ||
 			fail "$line: $(cat out)"
 		case $line in
@@ -299,7 +298,7 @@ test_dkms() {
 test_dist() {
 	local got=0
 
-	[ -e "$top/.git" ] || skip 'this is no git repository'
+	git -C "$top" rev-parse -q --verify HEAD >/dev/null 2>&1 || skip 'this is no git repository, or one of somebody else'
 	git clone -q -s --no-checkout "$top" clone
 	git -C clone config core.sharedRepository 0600
 	git -C clone checkout -q HEAD
@@ -446,7 +445,8 @@ test_lintian() {
 property[debian]='full alone'
 limit[debian]=600
 test_debian() {
-	"$top/tools/rootfs/debian.sh" || skip 'no Debian root can be made here'
+	[ "$(id -u)" = 0 ] || unshare -Ur true 2>/dev/null || skip 'no Debian root can be made here: no user namespaces'
+	"$top/tools/rootfs/debian.sh" || fail 'no Debian root was made'
 	# The README's line: its shell ends with what it reads.
 	grep -q '^	make run DISTRO=debian ' "$top/README.md" || fail 'README has another line'
 	TIMEOUT=120 make -s -C "$top" run DISTRO=debian </dev/null >booted 2>&1 || fail "status $?: $(tail booted)"

@@ -24,7 +24,7 @@ command -v dpkg-gencontrol >/dev/null || die "no dpkg-gencontrol (Debian package
 [[ -e build/ubd.ko && -e build/linux ]] || die "nothing is built: run 'make'"
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
-work=$out/work
+work=$out/.ubd-work
 version=$(sed -n 's/^#define UBD_VERSION "\(.*\)"$/\1/p' include/ubd/version.h)
 # So that -1 is left to who uploads it to Debian.
 revision=$version-0ubd1
@@ -43,9 +43,11 @@ export SOURCE_DATE_EPOCH
 # Where dpkg's programs look for what they need.
 prepare()
 {
-	rm -rf "$work" "$out"/*.deb
+	rm -rf "$work"
+	# Of an earlier release or kernel, too, but nobody else's.
+	rm -f "$out"/ubd-{tools,udev,dkms,linux,modules-*}_*ubd*_*.deb
 	mkdir -p "$work/debian"
-	sed -e '/^#/d' -e "s/@RELEASE@/$release/g; s/@VERSION@/$version/g; s/@MAINTAINER@/$maintainer/" \
+	sed -e '/^#/d' -e "s/@RELEASE@/$release/g; s/@VERSION@/$version/g; s/@MAINTAINER@/$(sed 's,[\\/&],\\&,g' <<<"$maintainer")/" \
 		$here/debian/control >"$work/debian/control"
 	cat >"$work/debian/changelog" <<-END
 		ubd ($revision) unstable; urgency=medium

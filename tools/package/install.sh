@@ -6,7 +6,8 @@
 #
 #   tools/package/install.sh install|uninstall|list [PART]...
 #
-#   module      ubd.ko, below the modules of the kernel that it was built for
+#   module      ubd.ko, below the modules of the kernel that it was built for (aubd.ko,
+#               where that is its name)
 #   tools       the programs for the host
 #   man         manual pages
 #   udev        udev rules, for the guest
@@ -47,17 +48,18 @@ man_page() { file 644 "$build/man/$1.gz" "$prefix/share/man/man${1##*.}/$1.gz"; 
 # What goes to the module's place is for one kernel; what goes away, for all.
 module_file()
 {
-	local release found
+	local release found name=ubd.ko
+	[[ -e $build/ubd.ko || ! -e $build/aubd.ko ]] || name=aubd.ko
 	if [[ ${MODDIR:-} ]]; then
-		file 644 "$build/ubd.ko" "$MODDIR/ubd.ko"
+		file 644 "$build/$name" "$MODDIR/$name"
 	elif [[ $action == uninstall ]]; then
-		for found in "$destdir$prefix"/lib/modules/*/updates/ubd.ko; do
-			file 644 "$build/ubd.ko" "${found#"$destdir"}"
+		for found in "$destdir$prefix"/lib/modules/*/updates/{,a}ubd.ko; do
+			file 644 "$build/${found##*/}" "${found#"$destdir"}"
 		done
 	else
-		[[ -e $build/ubd.ko ]] || die "no $build/ubd.ko: run 'make'"
-		release=$(modinfo -F vermagic "$build/ubd.ko")
-		file 644 "$build/ubd.ko" "$prefix/lib/modules/${release%% *}/updates/ubd.ko"
+		[[ -e $build/$name ]] || die "no $build/$name: run 'make'"
+		release=$(modinfo -F vermagic "$build/$name")
+		file 644 "$build/$name" "$prefix/lib/modules/${release%% *}/updates/$name"
 	fi
 }
 
@@ -118,14 +120,14 @@ files()
 update_modules()
 {
 	local release=${1#"$prefix/lib/modules/"}
-	[[ -z $destdir && $1 == "$prefix"/lib/modules/*/updates/ubd.ko ]] || return 0
+	[[ -z $destdir && $1 =~ ^"$prefix"/lib/modules/[^/]*/updates/a?ubd\.ko$ ]] || return 0
 	release=${release%%/*}
 	if [[ -e $1 || -n $(find "$prefix/lib/modules/$release" -type f ! -name 'modules.*') ]]; then
 		depmod -b "$prefix" "$release" 2>/dev/null || die "depmod failed for $prefix/lib/modules/$release"
 	else
 		# Only its own files are left.
 		rm -f "$prefix/lib/modules/$release"/modules.{alias,builtin.alias,builtin,dep,symbols}{,.bin} \
-			"$prefix/lib/modules/$release"/modules.{devname,softdep}
+			"$prefix/lib/modules/$release"/modules.{devname,softdep,weakdep}
 		remove_directories "$prefix/lib/modules/$release"
 	fi
 }
@@ -156,9 +158,19 @@ install_one()
 	update_modules "$3"
 }
 
+# What a package put there is that one's to remove.
+is_packaged()
+{
+	[[ -z $destdir ]] && command -v dpkg-query >/dev/null && dpkg-query -S "$(realpath "$1")" >/dev/null 2>&1
+}
+
 uninstall_one()
 {
 	[[ -e $destdir$3 ]] || return 0
+	if is_packaged "$3"; then
+		echo "  KEEP    $3, which is a package's"
+		return
+	fi
 	echo "  REMOVE  $destdir$3"
 	rm -f "$destdir$3"
 	remove_directories "${3%/*}"
