@@ -375,10 +375,13 @@ class HostThreads(Host):
 
 
 def merge(results):
-    """Loads that ran side by side, as one."""
+    """Loads that ran side by side, as one: from when the first of them began to when the
+    last one ended, by the clock that they share."""
     first = results[0]
     for other in results[1:]:
-        first["ns"] = max(first["ns"], other["ns"])
+        begin = min(first["begin_ns"], other["begin_ns"])
+        first["ns"] = max(first["begin_ns"] + first["ns"], other["begin_ns"] + other["ns"]) - begin
+        first["begin_ns"] = begin
         first["bytes"] += other["bytes"]
         first["error"] = first["error"] or other["error"]
         for name in ("wrong", "cpu_ns", "switches", "calls"):

@@ -5,6 +5,7 @@
 # that are made up, and that each thing that was asked is asked of a row that there
 # is. Part of `make bench-check`.
 
+import json
 import os
 import sys
 import tempfile
@@ -15,6 +16,7 @@ sys.path.insert(0, here)
 
 import asked  # noqa: E402
 import rows  # noqa: E402
+from competitors import summary  # noqa: E402
 from disks import Disks, within  # noqa: E402
 from run import fault  # noqa: E402
 
@@ -98,6 +100,26 @@ class Asked(unittest.TestCase):
                     for x in (1, 10, 100)]
             found = [v for v in asked.all_of({**EMPTY, "growth": data}) if v.row.startswith("request size")]
             self.assertEqual([v.state for v in found], [state])
+
+
+class SideBySide(unittest.TestCase):
+    @staticmethod
+    def load(begin, ns, count):
+        part = {"count": count, "p50_ns": 1, "p99_ns": 1, "p999_ns": 1, "max_ns": 1, "buckets": [[1, count]]}
+        return "result " + json.dumps({"begin_ns": begin, "ns": ns, "bytes": 0, "error": 0, "wrong": 0,
+                                       "ops": part, "flushes": {**part, "count": 0, "buckets": []}})
+
+    def per_second(self, *loads):
+        return summary("\n".join(self.load(*l) for l in loads), {"cpu_ns": 0}, 0)["per_second"]
+
+    def test_rate_of_several_loads(self):
+        second = 10 ** 9
+        self.assertEqual(self.per_second((5, second, 100)), 100)
+        self.assertEqual(self.per_second((5, second, 100), (5, second, 100)), 200)
+        # One after the other: no faster than one.
+        self.assertEqual(self.per_second((0, second, 100), (second, second, 100)), 100)
+        self.assertEqual(self.per_second((second, second, 100), (0, second, 100)), 100)
+        self.assertEqual(self.per_second((0, 4 * second, 100), (second, second, 100)), 50)
 
 
 class Rows(unittest.TestCase):

@@ -450,8 +450,8 @@ void show_histogram(const char *name, const plan_histogram &h)
 
 void show(const Load &l)
 {
-	std::printf("{\"ns\":%llu,\"bytes\":%llu,\"error\":%d", l.last_ns ? l.last_ns - l.first_ns : 0,
-		    l.p.op == Op::flush ? 0 : l.ops->count * l.p.bs, l.error);
+	std::printf("{\"begin_ns\":%llu,\"ns\":%llu,\"bytes\":%llu,\"error\":%d", l.first_ns,
+		    l.last_ns ? l.last_ns - l.first_ns : 0, l.p.op == Op::flush ? 0 : l.ops->count * l.p.bs, l.error);
 	show_histogram("ops", *l.ops);
 	show_histogram("flushes", *l.flushes);
 	std::printf(",\"wrong\":%llu,\"cpu_ns\":%llu,\"switches\":%llu,\"calls\":%llu}\n", l.wrong,

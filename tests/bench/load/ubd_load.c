@@ -416,7 +416,7 @@ static int make_result(struct load *l)
 		if (!w->error)
 			w->error = l->workers[i].error;
 	}
-	n = scnprintf(to, RESULT_BYTES, "{\"ns\":%llu,\"bytes\":%llu,\"error\":%d",
+	n = scnprintf(to, RESULT_BYTES, "{\"begin_ns\":%llu,\"ns\":%llu,\"bytes\":%llu,\"error\":%d", w->first_ns,
 		      w->last_ns ? w->last_ns - w->first_ns : 0, p->op == REQ_OP_FLUSH ? 0 : w->ops.count * p->bs,
 		      blk_status_to_errno(w->error));
 	n += show_histogram(to + n, RESULT_BYTES - n, "ops", &w->ops);
