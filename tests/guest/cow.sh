@@ -261,6 +261,7 @@ test_locks() {
 	EOF
 	touch go
 	guest_wait one
+	expect_eq status "$status" 0
 	expect_once two "ubdb: $work/base.img: the file is in use already as ubda"
 	expect_once two "ubdc: $work/a.cow: is locked by process ${pid} \(linux\) of the host; stop that guest"
 	expect_once two "ubdf: $work/raw.img: another disk of this guest has the file"
@@ -289,6 +290,7 @@ test_base_written_to() {
 	EOF
 	touch go
 	guest_wait one
+	expect_eq status "$status" 0
 	expect_once two "ubda: $work/base.img: is locked by process $pid \(linux\) of the host; it may be writing there, and a backing file must not change"
 	[ ! -e a.cow ] || fail 'a COW file was made over it'
 }
@@ -391,7 +393,7 @@ test_killed_before_signal() {
 
 	truncate -s 64M landed.img
 	"$tool" stream new landed.img 0 l
-	guest_start_bare one "$disk" -- streams "$module:commit_ms=0" "land=/dev/ubda=0=$work/l" end
+	guest_start_bare one "$disk" -- streams "$module:commit_ms=0${test_args:+:$test_args}" "land=/dev/ubda=0=$work/l" end
 	streams_await one l
 	until [ -s l.ack ]; do
 		sleep 0.05
@@ -455,7 +457,7 @@ test_host_full_flush() {
 		true
 	EOF
 	guest one "ubd0=$work/small/a.cow,$work/base.img" <<-'EOF'
-		load
+		load commit_ms=0
 		n=0
 		while dd if=$work/piece of=/dev/ubda bs=64k count=1 seek=$((256 * n)) oflag=direct status=none; do
 			n=$((n + 1))

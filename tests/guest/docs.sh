@@ -33,12 +33,13 @@ test_cow_examples() {
 		sed "s,/srv/,$work/srv/," >examples
 	while read -r line; do
 		case $line in
-		linux*) continue ;;
-		rm*) continue ;; # the next ones go on with it
+		linux*) continue ;; # as in boot.documented
+		rm*) cp --sparse=always test.cow kept.cow ;; # the next ones go on with it
 		*debian-new.img) touch -r debian.img debian-new.img ;;
 		esac
 		echo "$line"
 		bash -ec "$line" || fail "ubd-cow(1): $line"
+		[[ $line != rm* ]] || mv kept.cow test.cow
 	done <examples
 	[ "$(wc -l <examples)" -ge 6 ] || fail 'where are the examples?'
 	expect_eq 'size at last' "$(ubd-cow info test.cow | awk '/^size of the device/ { print $5 }')" $((20 << 30))
@@ -104,15 +105,47 @@ test_bench() {
 	local line
 
 	unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES
-	make -s -C "$top" setup-bench || skip 'what the benchmark needs is not installed'
-	mkdir copy
-	tar -C "$top" --exclude=./build/test --exclude=./build/soak --exclude=./build/bench --exclude=./build/run \
-		--exclude=./.git -cf - . | tar -C copy -xf -
+	make -s -C "$top" setup-bench >setup 2>&1 || {
+		[ "$(id -u)" != 0 ] || fail "packages cannot be installed: $(tail -n 5 setup)"
+		skip 'what the benchmark needs is not installed, and this user may not'
+	}
+	tree_copy
 	cd copy
 	line=$(python3 "$guest_dir/docs.py" block Documentation/benchmark.md 'make bench BENCH') || fail 'there is no such line'
 	bash -c "$line" </dev/null >out 2>&1 || fail "status $?: $(tail out)"
 	grep -q 'flush after 1' build/bench/report.md || fail 'the report has no such row'
 	[ -s build/bench/results.json ] || fail 'there are no results'
+	cd ..
+	rm -r copy
+}
+
+# What testing.md says how to run, for a short time each, in a copy of this tree, since it
+# makes corpus and results anew.
+property[testing]='full alone'
+limit[testing]=1500
+test_testing() {
+	local line
+
+	unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES UBD_TEST_ROOT UBD_TEST_VARIANT UBD_TEST_ARGS
+	tree_copy
+	cd copy
+	for line in 'tests/run.sh --list' 'make soak' 'make -C tests/fuzz fuzz' "UBD_TEST_VARIANT=next"; do
+		python3 "$guest_dir/docs.py" block Documentation/testing.md "$line" || fail "testing.md has no: $line"
+	done | sed 's/ *#.*//; s/PATTERN/"^flags[.]serial$"/; s/MINUTES=[0-9]*/MINUTES=1/' >../lines
+	expect_eq lines "$(wc -l <../lines)" 7
+	while read -r line; do
+		# The whole of the newest kernel's is this run.
+		[[ $line != *'@next$|'* ]] || continue
+		echo "$ $line"
+		bash -c "$line" </dev/null >out 2>&1 || fail "status $?: $(tail -n 20 out)"
+		case $line in
+		*--list) grep -qx 'docs.testing' out || fail 'this test is not in the list' ;;
+		*--only*) grep -qx '[0-9]* passed, 0 failed' out || fail "$(tail out)" ;;
+		*soak*) grep -qx '[1-9][0-9]* passed, 0 failed' out || fail "$(tail out)" ;;
+		*fuzz\ fuzz*) [ "$(grep -c '^fuzz: ' out)" -ge 5 ] || fail "$(tail out)" ;;
+		*merge*) [ -n "$(ls tests/fuzz/corpus)" ] || fail 'the corpus is gone' ;;
+		esac
+	done <../lines
 	cd ..
 	rm -r copy
 }

@@ -246,6 +246,10 @@ test_reboot_with_hanging_host() {
 	patience=60
 	guest_start one "ubd0=$work/a.img" "ubd1=$work/b.img" <<-'EOF'
 		if [ -e $work/second ]; then
+			load
+			dd if=/dev/ubda of=/dev/null bs=64k count=1 iflag=direct status=none
+			unload
+			touch $work/third
 			exit 0
 		fi
 		touch $work/second
@@ -256,6 +260,8 @@ test_reboot_with_hanging_host() {
 		"$tool" power restart
 	EOF
 	guest_wait one
+	expect_eq status "$status" 0
+	[ -e third ] || fail 'the guest that came again had no disk'
 	expect_log one 'ubda: .*(has not ended|still with the host|hang)'
 }
 

@@ -5,8 +5,8 @@
 # the host's user allows and what it does not, every file with every kind of
 # nonsense, and removal from below those who use the disk.
 . "$(dirname "$0")/lib.sh"
-default_limit=60
-limit[tug_of_war]=120
+# More than a guest gets.
+default_limit=120
 
 images() {
 	mkdir -p "$work/images/sub" "$work/outside"

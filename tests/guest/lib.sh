@@ -16,7 +16,7 @@
 # shellcheck shell=bash
 set -u -o pipefail
 ulimit -c 0
-export LC_ALL=C
+export LC_ALL=C TZ=UTC
 PATH=$PATH:/usr/sbin:/sbin
 
 guest_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -49,13 +49,13 @@ mem=256M
 # A command in front of the kernel, such as setpriv.
 launcher=()
 # Seconds that a guest may take.
-patience=60
+patience=100
 # Seconds that tests with a long form take for it (0 is the short form), and
 # what their chances begin with.
 soak_seconds=${UBD_SOAK_SECONDS:-0}
 soak_seed=${UBD_SOAK_SEED:-1}
 # Seconds that a test may take.
-default_limit=120
+default_limit=240
 # Complaints of a kernel that a test expects.
 expected_complaint=
 
@@ -154,6 +154,13 @@ small_host() {
 # noise FILE MIB [OFFSET_MIB]: fills a part of an image with what does not repeat
 noise() {
 	dd if=/dev/urandom of="$1" bs=1M count="$2" seek="${3:-0}" conv=notrunc status=none
+}
+
+# A copy of this tree with what was built in it, as ./copy: for what changes a tree.
+tree_copy() {
+	mkdir copy
+	tar -C "$top" --exclude=./build/test --exclude=./build/soak --exclude=./build/bench --exclude=./build/run \
+		--exclude=./.git -cf - . | tar -C copy -xf -
 }
 
 checksum() {
@@ -263,7 +270,8 @@ check_complaints() {
 	lines=$(grep -aE "$complaints" "$work/$1.log" | grep -avE "${expected_complaint:-^$}" | head -n 5) || true
 	[ -z "$lines" ] || fail "guest $1 complains: $lines"
 }
-complaints='BUG|WARNING:|KASAN|UBSAN|Oops|Kernel panic|Call Trace|INFO: task|possible (recursive|circular|irq)|general protection|kmemleak: [1-9]|broken invariant|Segfault'
+# What a part of a guest's script in the background says, whose status nobody takes, counts, too.
+complaints='^guest: FAILED|BUG|WARNING:|KASAN|UBSAN|Oops|Kernel panic|Call Trace|INFO: task|possible (recursive|circular|irq)|general protection|kmemleak: [1-9]|broken invariant|Segfault'
 
 # guest NAME WORD...: runs one to its end, which has to be a good one.
 guest() {
@@ -476,6 +484,7 @@ run_tests() {
 	fi
 	build_tool || exit 1
 	if [ $# = 1 ]; then
+		declare -F "test_$1" >/dev/null || fail "$0 has no test $1"
 		run_test "$1"
 		exit $?
 	fi

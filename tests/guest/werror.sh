@@ -105,7 +105,8 @@ test_resume() {
 		sleep 4
 		rm $work/small/filler
 		echo 1 >/sys/block/ubda/ubd/resume
-		running ubda 1
+		# By itself it would be tried four seconds from here.
+		running ubda 2
 		wait \$!
 		no_errors ubda
 		echo 1 >/sys/block/ubda/ubd/resume

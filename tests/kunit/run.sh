@@ -32,7 +32,8 @@ done
 work=$(mktemp -d) || die "cannot make a temporary directory"
 guest=
 finish() {
-	[ -z "$guest" ] || kill -KILL "$guest" 2>/dev/null
+	# timeout passes this on to the kernel.
+	[ -z "$guest" ] || { kill -TERM "$guest" && wait "$guest"; } 2>/dev/null
 	rm -rf "$work"
 }
 trap finish EXIT
