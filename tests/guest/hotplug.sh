@@ -104,6 +104,43 @@ test_cow() {
 	expect_silent two 'outside'
 }
 
+# The directory's name has a symbolic link in it: names by way of that are good, and
+# those without, in headers too.
+test_linked_directory() {
+	images
+	ln -s images "$work/data"
+	"$top/build/ubd-cow" create "$work/images/link.cow" "$work/data/base.img"
+	"$top/build/ubd-cow" create "$work/images/plain.cow" "$work/images/base.img"
+	ln -s .. "$work/images/up"
+	guest one "ubd=hotplug:data/" <<-'EOF'
+		load
+		for path in "$work/data/a.img" "$work/images/a.img" a.img; do
+			plug x "path=$path"
+			unplug x
+		done
+		for path in "$work/data/link.cow" plain.cow; do
+			plug x "path=$path"
+			cmp -n 4194304 "$work/images/base.img" /dev/$disk
+			unplug x
+		done
+		plug x path=new.cow "backing=$work/data/base.img"
+		unplug x
+		for path in "$work/data2/a.img" "$work/dat" "$work/data/../outside/secret.img" "$work/data/up/outside/secret.img"; do
+			refused plug x "path=$path"
+		done
+	EOF
+	"$top/build/ubd-cow" info "$work/images/new.cow" | grep -qF "$work/images/base.img" ||
+		fail 'the header does not have the whole name of the backing file'
+	# A link in the directory to the directory.
+	ln -s . "$work/images/self"
+	guest two "ubd=hotplug:$work/images/self" <<-'EOF'
+		load
+		plug x "path=$work/images/self/a.img"
+		unplug x
+		plug x "path=$work/images/sub/b.img"
+	EOF
+}
+
 # The host's user did not allow it; or not with this directory.
 test_off() {
 	images

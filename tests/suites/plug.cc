@@ -257,6 +257,8 @@ UBD_CASE(names_below)
 		{ "/", "/etc/passwd", "etc/passwd" },
 		{ "/", "//etc", "etc" },
 		{ "/", "/", "." },
+		{ "/images//", "/images/a", "a" }, // as the host's user wrote it
+		{ "/images/", "/images2/a", nullptr },
 	};
 	for (auto &t : table) {
 		const char *rest = name_below(t.root, t.path);

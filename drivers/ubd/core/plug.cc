@@ -244,8 +244,8 @@ const char *name_below(const char *root, const char *path)
 	if (path[0] != '/')
 		return path;
 	size_t n = __builtin_strlen(root);
-	if (n == 1) // "/"
-		n = 0;
+	while (n && root[n - 1] == '/')
+		n--;
 	if (__builtin_strncmp(path, root, n) != 0 || (path[n] != '/' && path[n]))
 		return nullptr;
 	while (path[n] == '/')

@@ -15,8 +15,8 @@ namespace ubd
 {
 
 /*
- * What a name is relative to `root` (an absolute name without a slash at its end,
- * or "/"): a relative one itself, an absolute one what follows the root's name.
+ * What a name is relative to `root` (an absolute name): a relative one itself, an
+ * absolute one what follows the root's name.
  * nullptr if it does not begin so. It is the host's kernel that keeps it below
  * (host/names.hh): this is no check.
  */
