@@ -283,7 +283,8 @@ test_bad_values() {
 			commit_ms poll_us; do
 			bad EBUSY $file 1
 		done
-		same 'read-only for all' "$(stat -c %a disk)" 444
+		same 'who may what' "$(stat -c '%a %n' * | sort | xargs)" "$(echo 444 disk 600 backing 600 path \
+			644\ {block_size,cache,commit_ms,discard,engine,index,plain,poll_us,power,queue_depth,read_only,serial,shared,werror})"
 		# The same number, and the same file.
 		mkdir ../y
 		echo sub/b.img >../y/path

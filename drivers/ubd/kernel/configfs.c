@@ -74,7 +74,7 @@ static ssize_t plug_store(struct config_item *item, enum ubd_plug_file file, con
 	return err ?: bytes;
 }
 
-#define PLUG_FILE(name, NAME)                                                                        \
+#define PLUG_FILE(name, NAME, mode)                                                                  \
 	static ssize_t plug_##name##_show(struct config_item *item, char *page)                      \
 	{                                                                                            \
 		return plug_show(item, UBD_PLUG_##NAME, page);                                       \
@@ -83,22 +83,29 @@ static ssize_t plug_store(struct config_item *item, enum ubd_plug_file file, con
 	{                                                                                            \
 		return plug_store(item, UBD_PLUG_##NAME, #name, page, bytes);                        \
 	}                                                                                            \
-	CONFIGFS_ATTR(plug_, name)
-PLUG_FILE(path, PATH);
-PLUG_FILE(backing, BACKING);
-PLUG_FILE(serial, SERIAL);
-PLUG_FILE(cache, CACHE);
-PLUG_FILE(engine, ENGINE);
-PLUG_FILE(werror, WERROR);
-PLUG_FILE(index, INDEX);
-PLUG_FILE(read_only, READ_ONLY);
-PLUG_FILE(discard, DISCARD);
-PLUG_FILE(shared, SHARED);
-PLUG_FILE(plain, PLAIN);
-PLUG_FILE(block_size, BLOCK_SIZE);
-PLUG_FILE(queue_depth, QUEUE_DEPTH);
-PLUG_FILE(commit_ms, COMMIT_MS);
-PLUG_FILE(poll_us, POLL_US);
+	static struct configfs_attribute plug_attr_##name = {                                        \
+		.ca_name = #name,                                                                    \
+		.ca_mode = mode,                                                                     \
+		.ca_owner = THIS_MODULE,                                                             \
+		.show = plug_##name##_show,                                                          \
+		.store = plug_##name##_store,                                                        \
+	}
+/* The host's names are for the guest's root alone, as in stats.c. */
+PLUG_FILE(path, PATH, 0600);
+PLUG_FILE(backing, BACKING, 0600);
+PLUG_FILE(serial, SERIAL, 0644);
+PLUG_FILE(cache, CACHE, 0644);
+PLUG_FILE(engine, ENGINE, 0644);
+PLUG_FILE(werror, WERROR, 0644);
+PLUG_FILE(index, INDEX, 0644);
+PLUG_FILE(read_only, READ_ONLY, 0644);
+PLUG_FILE(discard, DISCARD, 0644);
+PLUG_FILE(shared, SHARED, 0644);
+PLUG_FILE(plain, PLAIN, 0644);
+PLUG_FILE(block_size, BLOCK_SIZE, 0644);
+PLUG_FILE(queue_depth, QUEUE_DEPTH, 0644);
+PLUG_FILE(commit_ms, COMMIT_MS, 0644);
+PLUG_FILE(poll_us, POLL_US, 0644);
 #undef PLUG_FILE
 
 static int first_free_index(u32 *index)
