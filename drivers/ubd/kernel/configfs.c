@@ -255,6 +255,11 @@ static struct config_item *make_plug(struct config_group *group, const char *nam
 		return ERR_PTR(-ENOMEM);
 	ubd_plug_init(&p->plug, &settings->open, settings->cache, settings->werror);
 	config_item_init_type_name(&p->item, name, &plug_type);
+	/* It does not say so when it has no memory for a name of 20 bytes or more. */
+	if (!config_item_name(&p->item)) {
+		kvfree(p);
+		return ERR_PTR(-ENOMEM);
+	}
 	return &p->item;
 }
 
