@@ -461,20 +461,20 @@ static bool taken(const struct ubd_disk *d, const struct ubd_settings *s)
 static int add_queue(struct ubd_disk *d)
 {
 	struct ubd_kqueue *k = kvzalloc(sizeof(*k), GFP_KERNEL);
-	int err;
+	int err = k ? ubd_kqueue_init(k, d) : -ENOMEM;
 
-	if (!k)
-		return -ENOMEM;
-	err = ubd_kqueue_init(k, d);
-	if (!err)
+	if (err)
+		pr_err("%s: %s: no memory for another queue; give the guest more (mem=)\n", d->name, d->options.shown);
+	else
 		err = -ubd_device_add_queue(d->device, k, &k->queue);
-	if (err) {
-		ubd_kqueue_exit(k);
-		kvfree(k);
-		return err;
+	if (!err) {
+		kqueue_at(d, d->queues++ - 1)->next = k;
+		return 0;
 	}
-	kqueue_at(d, d->queues++ - 1)->next = k;
-	return 0;
+	if (k)
+		ubd_kqueue_exit(k);
+	kvfree(k);
+	return err;
 }
 
 /* As many as it is to have. With fewer it does as well. */
@@ -485,8 +485,8 @@ static void add_queues(struct ubd_disk *d)
 	while (d->queues < d->info.queues && !err)
 		err = add_queue(d);
 	if (err)
-		pr_warn("%s: %s: has %u of %u queues: error %d; look above for the reason, or give queues=%u\n",
-			d->name, d->options.shown, d->queues, d->info.queues, err, d->queues);
+		pr_warn("%s: %s: so it has %u of %u queues; give queues=%u to ask for no more\n", d->name,
+			d->options.shown, d->queues, d->info.queues, d->queues);
 }
 
 static int open_disk(struct ubd_disk *d, const struct ubd_settings *s)
@@ -537,6 +537,17 @@ static int publish_disk(struct ubd_disk *d, const struct ubd_settings *s)
 	return err ?: add_gendisk(d, s);
 }
 
+/* Why a device that is open becomes no disk. */
+static void log_unpublished(const struct ubd_disk *d, int err)
+{
+	if (err == -ENOMEM)
+		pr_err("%s: %s: no memory to make it a disk; give the guest more (mem=)\n", d->name,
+		       d->options.shown);
+	else
+		pr_err("%s: %s: cannot become a disk: error %d; another number or prefix= may help\n", d->name,
+		       d->options.shown, err);
+}
+
 struct ubd_disk *ubd_disk_add(const struct ubd_options *options, const struct ubd_settings *s)
 {
 	struct ubd_disk *d = kvzalloc(sizeof(*d), GFP_KERNEL);
@@ -556,8 +567,7 @@ struct ubd_disk *ubd_disk_add(const struct ubd_options *options, const struct ub
 	if (!err) {
 		err = publish_disk(d, s);
 		if (err)
-			pr_err("%s: %s: cannot become a disk: error %d; look above for the reason\n", d->name,
-			       d->options.shown, err);
+			log_unpublished(d, err);
 	}
 	if (err) {
 		free_disk(d);

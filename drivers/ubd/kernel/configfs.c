@@ -153,7 +153,7 @@ static int power_on(struct plug_item *p)
 	/* Fails if rmdir was faster. */
 	err = configfs_depend_item_unlocked(p->item.ci_group->cg_subsys, &p->item);
 	if (err)
-		return -ENODEV;
+		return refuse(p, "power", "1", 1, "its directory is being removed", -ENODEV);
 	err = add_disk_of(p);
 	if (err)
 		configfs_undepend_item(&p->item);
@@ -238,27 +238,33 @@ static const struct config_item_type plug_type = {
 	.ct_owner = THIS_MODULE,
 };
 
-static struct config_item *make_plug(struct config_group *group, const char *name)
+static struct config_item *refuse_plug(const char *name, const char *why, int err)
 {
 	char shown[UBD_SHOWN_MAX];
+
+	ubd_show_text(name, strlen(name), shown);
+	pr_err("hot plug %s: %s\n", shown, why);
+	return ERR_PTR(err);
+}
+
+static struct config_item *make_plug(struct config_group *group, const char *name)
+{
 	struct plug_item *p;
 
-	if (!ubd_hotplug_allowed()) {
-		ubd_show_text(name, strlen(name), shown);
-		pr_err("hot plug %s: is off; start the guest with ubd=hotplug:DIRECTORY to allow the host's files "
-		       "below that\n",
-		       shown);
-		return ERR_PTR(-EPERM);
-	}
+	if (!ubd_hotplug_allowed())
+		return refuse_plug(name,
+				   "is off; start the guest with ubd=hotplug:DIRECTORY to allow the host's files below "
+				   "that",
+				   -EPERM);
 	p = kvzalloc(sizeof(*p), GFP_KERNEL);
 	if (!p)
-		return ERR_PTR(-ENOMEM);
+		return refuse_plug(name, "no memory; give the guest more (mem=)", -ENOMEM);
 	ubd_plug_init(&p->plug, &settings->open, settings->cache, settings->werror);
 	config_item_init_type_name(&p->item, name, &plug_type);
 	/* It does not say so when it has no memory for a name of 20 bytes or more. */
 	if (!config_item_name(&p->item)) {
 		kvfree(p);
-		return ERR_PTR(-ENOMEM);
+		return refuse_plug(name, "no memory for its name; give the guest more (mem=)", -ENOMEM);
 	}
 	return &p->item;
 }

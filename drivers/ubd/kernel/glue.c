@@ -28,6 +28,7 @@ int ubd_glue_init(void)
 	if (header_cache && chunk_cache)
 		return 0;
 	ubd_glue_exit();
+	pr_err("no memory for the pools; give the guest more (mem=)\n");
 	return -ENOMEM;
 }
 

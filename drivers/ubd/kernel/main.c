@@ -395,8 +395,10 @@ static int add_devices(void)
 {
 	struct option_scratch *s = kvzalloc(sizeof(*s), GFP_KERNEL);
 
-	if (!s)
+	if (!s) {
+		pr_err("no memory to read what devices there are; give the guest more (mem=)\n");
 		return -ENOMEM;
+	}
 	s->state.cache = settings.cache;
 	s->state.werror = settings.werror;
 	mutex_lock(&ubd_devices_lock);

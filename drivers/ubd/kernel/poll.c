@@ -115,8 +115,10 @@ int ubd_poll_init(void)
 {
 	struct task_struct *t = kthread_create(poll_main, NULL, "ubd-poll");
 
-	if (IS_ERR(t))
+	if (IS_ERR(t)) {
+		pr_err("cannot start ubd-poll: error %ld; give the guest more memory (mem=)\n", PTR_ERR(t));
 		return PTR_ERR(t);
+	}
 	sched_set_normal(t, MAX_NICE);
 	poller = t;
 	wake_up_process(t);
