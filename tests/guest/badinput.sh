@@ -133,7 +133,7 @@ test_long_options() {
 		try "device=4=/a,/\$(long b 20000)"
 		try "device=5\$(long r 9000)=/a"
 		try "device=\$(long 7 9000)=/a"
-		load device= device=, device== device=ubd device=ubd6.x=y
+		load device= device=, device== device=ubd device=ubd6.x=y "device=7\$(printf '\033[2J')=/a"
 		$only_good
 	EOF
 	expect_once one 'ubdb: /x{40}.*File name too long \(36\); '
@@ -146,6 +146,8 @@ test_long_options() {
 	expect_once one 'option "ubd,": no device number; give one'
 	expect_once one 'option "ubd=": only ubd=sync'
 	expect_once one 'option "ubd6\.x=y": '
+	expect_once one 'option "ubd7\?\[2J=/a": unknown flag; '
+	expect_silent one $'\033'
 }
 
 # The user may not: neither as one without privileges nor as root without the

@@ -73,6 +73,13 @@ test_foreign_lock() {
 	expect_once one "ubda: $img: is locked by process $holder \(tool\)"
 }
 
+# A process chooses its name: what a terminal would obey is not shown.
+test_odd_holder() {
+	refused_because_of lock-hold-odd
+	expect_once one "ubda: $img: is locked by process $holder \(a\?\[2Jb\?ubd: c\) of the host"
+	expect_silent one $'\033'
+}
+
 # A guest's helpers hold its locks too, and may come first in /proc: process
 # numbers start again when they are used up. The guest is named all the same.
 test_inherited_lock() {

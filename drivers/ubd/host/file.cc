@@ -125,7 +125,7 @@ u32 openings(const char *process, const struct stat &st, u32 most)
 
 struct Holder {
 	char pid[24];
-	char name[24];
+	char name[UBD_SHOWN_MAX]; // for messages: a process chooses its own
 };
 
 // Returns bytes or -errno.
@@ -196,10 +196,10 @@ bool find_holder(int fd, short type, Holder &h)
 			ubd_k_snprintf(h.pid, sizeof(h.pid), "%s", parent);
 		}
 	}
-	char path[64];
+	char path[64], name[24];
 	ubd_k_snprintf(path, sizeof(path), "/proc/%s/comm", h.pid);
-	const long n = read_whole(path, h.name, sizeof(h.name) - 1);
-	h.name[n > 1 ? n - 1 : 0] = '\0'; // without its newline
+	const long n = read_whole(path, name, sizeof(name));
+	ubd_show_text(name, n > 1 ? static_cast<size_t>(n - 1) : 0, h.name); // without its newline
 	return true;
 }
 

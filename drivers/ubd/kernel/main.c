@@ -136,7 +136,10 @@ MODULE_PARM_DESC(snapshot_dir, "directory of the host for these files (default: 
 /* One line that names the option, the reason, and what to do. */
 static void bad_option(const char *word, size_t bytes, const char *why)
 {
-	pr_err("option \"%.*s%s\": %s\n", (int)min_t(size_t, bytes, 100), word, bytes > 100 ? "..." : "", why);
+	char shown[UBD_SHOWN_MAX];
+
+	ubd_show_text(word, bytes, shown);
+	pr_err("option \"%s\": %s\n", shown, why);
 }
 
 struct option_scratch {
@@ -181,6 +184,7 @@ static void allow_hotplug(struct option_scratch *s)
 static void take_cmdline(struct option_scratch *s, bool devices)
 {
 	char *line = kvzalloc(UBD_CMDLINE_MAX, GFP_KERNEL);
+	char shown[UBD_SHOWN_MAX];
 	long bytes, at, n;
 
 	if (!line) {
@@ -197,8 +201,10 @@ static void take_cmdline(struct option_scratch *s, bool devices)
 		n = strnlen(line + at, bytes - at);
 		if (at && (devices || strstarts(line + at, "ubd=hotplug:")))
 			take_word(line + at, n, s);
-		if (at && devices && strstarts(line + at, "udb"))
-			pr_warn("option \"%.100s\": is this a typing error for ubd?\n", line + at);
+		if (at && devices && strstarts(line + at, "udb")) {
+			ubd_show_text(line + at, n, shown);
+			pr_warn("option \"%s\": is this a typing error for ubd?\n", shown);
+		}
 	}
 	allow_hotplug(s);
 	kvfree(line);
