@@ -77,6 +77,30 @@ test_beside_same_file() {
 	done
 }
 
+# The same for the backing file of a snapshot, whose own file is one that we made.
+test_beside_snapshot() {
+	local img
+
+	img=$(image base.img 16M)
+	"$top/build/ubd-cow" create a.cow base.img
+	use_compare
+	guest_start one "ubd0=$img" <<-'EOF'
+		load snapshot=1 "device=0=$work/a.cow" "device=1=$work/base.img" "device=2=$work/b.cow,$work/base.img"
+		same disks "$(ls -d /sys/block/aubd* 2>/dev/null | wc -l || true)" 0
+		unload
+		touch $work/unloaded
+		until_file $work/go
+	EOF
+	guest_await one unloaded
+	expect_locked "$img"
+	touch go
+	guest_wait one
+	expect_eq status "$status" 0
+	for disk in aubda aubdb aubdc; do
+		expect_once one "ubd: $disk: .*: this UML process has the file open already"
+	done
+}
+
 # Names that are the other driver's cannot be ours: a message, and no crash.
 test_beside_same_prefix() {
 	image a.img 16M >/dev/null

@@ -258,6 +258,7 @@ Error CowFile::make_header(const CowRequest &r)
 	OpenRequest base = r.file;
 	base.path = r.backing;
 	base.below = r.below;
+	base.beside = r.beside;
 	base.shown = r.backing_shown;
 	base.read_only = true;
 	base.role = FileRole::backing;
@@ -407,6 +408,7 @@ Error CowFile::open_backing(const CowRequest &r, HostFile &file)
 	base.role = FileRole::backing;
 	base.path = backing_path_;
 	base.below = r.below;
+	base.beside = r.beside;
 	base.shown = backing_shown_;
 	struct stat st;
 	if (!stat_path(backing_path_, st, r.below) && file.is(st))

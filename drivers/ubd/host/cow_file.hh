@@ -29,6 +29,7 @@ struct CowRequest {
 	bool any_data = false; // the backing file is data, whatever it looks like
 	const char *near = nullptr; // relative names in the header may begin beside this one; else beside the file
 	bool below = false; // of the backing file, as in OpenRequest
+	bool beside = false; // the same
 };
 
 // Memory of the host's own for the bitmap of a device, and what goes with it.

@@ -146,7 +146,14 @@ OpenRequest Device::request(FileRole role) const
 
 CowRequest Device::cow_request() const
 {
-	return CowRequest{ request(FileRole::container), backing_, backing_shown_, false, path_, settings_.below };
+	return cow_request(backing_, backing_shown_, false);
+}
+
+CowRequest Device::cow_request(const char *backing, const char *backing_shown, bool any_data) const
+{
+	return CowRequest{
+		request(FileRole::container), backing, backing_shown, any_data, path_, settings_.below, settings_.beside
+	};
 }
 
 Error Device::open()
@@ -244,8 +251,7 @@ Error Device::open_over(const char *base, const char *base_shown)
 {
 	TemporaryDirectory directory(settings_.snapshot_dir);
 	sys::Fd fd;
-	CowRequest r{ request(FileRole::container), base, base_shown, plain_, path_, settings_.below };
-	UBD_TRY(cow_file_.create_unnamed(r, directory.path(), fd));
+	UBD_TRY(cow_file_.create_unnamed(cow_request(base, base_shown, plain_), directory.path(), fd));
 	return open_unnamed(fd, "", "");
 }
 
@@ -254,7 +260,7 @@ Error Device::open_unnamed(const sys::Fd &fd, const char *backing, const char *b
 {
 	char path[40];
 	ubd_k_snprintf(path, sizeof(path), "/proc/self/fd/%d", fd.get());
-	CowRequest r{ request(FileRole::container), backing, backing_shown, plain_, path_, settings_.below };
+	CowRequest r = cow_request(backing, backing_shown, plain_);
 	r.file.path = path;
 	r.file.below = false;
 	r.file.beside = false; // it is open in this process, but by us

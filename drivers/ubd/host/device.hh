@@ -119,6 +119,7 @@ private:
 	Error make_queue(DeviceQueue &q);
 	OpenRequest request(FileRole role) const;
 	CowRequest cow_request() const;
+	CowRequest cow_request(const char *backing, const char *backing_shown, bool any_data) const;
 
 	const char *const disk_;
 	const u32 index_;
