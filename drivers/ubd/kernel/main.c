@@ -397,6 +397,7 @@ static int check_parameters(void)
 	return 0;
 }
 
+/* Fails before it adds any. */
 static int add_devices(void)
 {
 	struct option_scratch *s = kvzalloc(sizeof(*s), GFP_KERNEL);
@@ -484,25 +485,28 @@ static int __init ubd_init(void)
 	if (err)
 		goto out_poll;
 	ubd_debugfs_init();
-	err = add_devices();
-	if (err)
-		goto out_relay;
 	err = register_reboot_notifier(&reboot_notifier);
 	if (err)
-		goto out_devices;
+		goto out_relay;
 	err = ubd_configfs_init(&settings);
 	if (err)
 		goto out_reboot;
+	/*
+	 * Last: a disk that is there may be open by now, and cannot be taken back. No
+	 * directory of hot plug is made before the command line allows it, and power waits
+	 * for the lock: so these disks have their numbers first.
+	 */
+	err = add_devices();
+	if (err)
+		goto out_configfs;
 	free_device_words();
 	return 0;
 
+out_configfs:
+	ubd_configfs_exit();
 out_reboot:
 	unregister_reboot_notifier(&reboot_notifier);
-out_devices:
-	remove_devices();
-	cancel_work_sync(&revive_work);
 out_relay:
-	ubd_hotplug_close();
 	ubd_debugfs_exit();
 	stop_relay();
 out_poll:
@@ -516,11 +520,12 @@ out:
 	return err;
 }
 
+/* The other way round: a reboot finds the disks as long as there are any. */
 static void __exit ubd_exit(void)
 {
 	ubd_configfs_exit();
-	unregister_reboot_notifier(&reboot_notifier);
 	remove_devices();
+	unregister_reboot_notifier(&reboot_notifier);
 	ubd_hotplug_close();
 	cancel_work_sync(&revive_work);
 	ubd_debugfs_exit();
