@@ -317,6 +317,14 @@ void ubd_k_sleep_ms(ubd_u32 ms);
 bool ubd_k_one_cpu(void);
 
 /*
+ * What the relay is told, and whether there is one, is changed under this lock. Taken
+ * inside the device mutex, and never held while a file is waited for. Process context,
+ * sleeps.
+ */
+void ubd_k_relay_lock(void);
+void ubd_k_relay_unlock(void);
+
+/*
  * Called while ubd_trace_on is not 0: see core/trace.hh. Queue lock held. Only in
  * builds for kernels with tracepoints (UBD_TRACE).
  */
@@ -613,10 +621,15 @@ void ubd_host_sleep_ms(ubd_u32 ms);
 /* The host process's command line, NUL-separated; returns bytes or -errno. */
 long ubd_host_read_cmdline(char *to, size_t bytes);
 
-/* The wake-up eventfd and its relay; see host/relay.hh. -errno on failure. */
+/*
+ * The wake-up eventfd and its relay; see host/relay.hh. Process context. The first
+ * returns the eventfd or -errno. After the second nothing is relayed or held any more,
+ * but the eventfd stays, for devices that are just being opened; the last one closes it.
+ */
 int ubd_relay_start(void);
 void ubd_relay_stop(void);
-/* 1 if the helper was gone and runs again, 0 if it runs, -errno. */
+void ubd_relay_free(void);
+/* 1 if the helper was gone and runs again, 0 if it runs or was stopped, -errno. */
 int ubd_relay_revive(void);
 /* Reads the eventfd once. Interrupt context. */
 void ubd_relay_ack(void);

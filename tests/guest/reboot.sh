@@ -232,6 +232,71 @@ test_helper_killed() {
 	expect_eq status "$status" 0
 }
 
+# A disk that is being added when the guest reboots, since somebody has its lock;
+# another one that comes too late; and one that grows. The kernel waits for its helper
+# programs after it has called our notifier: one that sleeps leaves them some seconds.
+test_plug_at_reboot() {
+	local holder
+
+	use_debug
+	mkdir images
+	image a.img 16M >/dev/null
+	image base.img 16M >/dev/null
+	image images/b.img 16M >/dev/null
+	image images/c.img 16M >/dev/null
+	"$top/build/ubd-cow" create a.cow base.img
+	printf '#!/bin/sh\nsleep 100\n' >helper
+	chmod +x helper
+	"$tool" lock-hold images/b.img held &
+	holder=$!
+	at_end "kill $holder 2>/dev/null"
+	until [ -s held ]; do sleep 0.05; done
+	guest_start one "ubd0=$work/a.img" "ubd1=$work/a.cow" "ubd=hotplug:$work/images" <<-'EOF'
+		load
+		if [ -e $work/again ]; then
+			"$tool" pattern check /dev/ubda 0 8192 1
+			"$tool" pattern check /dev/ubdb 0 8192 2
+			same 'size' "$(blockdev --getsize64 /dev/ubdb)" $((256 << 20))
+			plug waits path=b.img
+			plug late path=c.img
+			unplug waits
+			unplug late
+			unload
+			lockdep_is_on
+			exit 0
+		fi
+		"$tool" pattern write /dev/ubda 0 8192 1
+		"$tool" pattern write /dev/ubdb 0 8192 2
+		mount -t configfs configfs /sys/kernel/config
+		mkdir /sys/kernel/config/ubd/waits /sys/kernel/config/ubd/late
+		echo b.img >/sys/kernel/config/ubd/waits/path
+		echo c.img >/sys/kernel/config/ubd/late/path
+		echo $work/helper >/proc/sys/kernel/modprobe
+		mknod $mnt/nobody c 61 0
+		cat $mnt/nobody &
+		echo 1 >/sys/kernel/config/ubd/waits/power &
+		sleep 1
+		touch $work/again
+		{
+			sleep 1
+			echo 1 >/sys/kernel/config/ubd/late/power || true
+			truncate -s 256M $work/base.img
+			echo 1 >/sys/block/ubdb/ubd/resize
+			touch $work/grown
+		} &
+		"$tool" power restart
+	EOF
+	guest_await one again
+	sleep 1.5
+	kill "$holder"
+	guest_wait one
+	expect_eq status "$status" 0
+	expect_eq boots "$(log_count one '^Linux version')" 2
+	[ -e grown ] || fail 'there was no time left'
+	expect_once one 'ubdc: b.img: is not added: the guest goes down; '
+	expect_once one 'ubdc: c.img: is not added: the guest goes down; '
+}
+
 # Signals from outside mean nothing by themselves.
 test_stray_signals() {
 	local img

@@ -2,10 +2,11 @@
 /*
  * The relay's two sides.
  *
- * Context: process, may sleep, under kernel/'s device mutex, unless a function
- * says otherwise. "In the helper" is outside the kernel altogether: a host
- * process of its own on the same memory, which takes no lock of the kernel's
- * and makes only direct system calls.
+ * Context: process, may sleep, under the relay lock, unless a function says
+ * otherwise. Not all who come here have kernel/'s device mutex: a reboot does not
+ * wait for it, since who holds it may wait for a host that hangs. "In the helper" is
+ * outside the kernel altogether: a host process of its own on the same memory, which
+ * takes no lock of the kernel's and makes only direct system calls.
  */
 #include "relay.hh"
 
@@ -65,7 +66,7 @@ struct Relay {
 	sys::Fd lifeline; // write end, close-on-exec
 	sys::Fd control; // our end of a socket to the helper
 	char *stacks = nullptr; // of helper and committer, each with a guard page below
-	int pid = 0;
+	int pid = 0; // 0: stopped, for good
 	int parent = 0;
 	// For the helper; in our table, of which it begins with a copy.
 	int event_fd = -1;
@@ -107,8 +108,15 @@ struct Parcel {
 	void *descriptors() { return CMSG_DATA(&header()); }
 };
 
-// One for the module. No constructor runs at load time: constinit.
+// One for the module, from start to free. No constructor runs at load time: constinit.
 constinit Relay *the_relay = nullptr;
+
+struct RelayGuard {
+	RelayGuard() { ubd_k_relay_lock(); }
+	~RelayGuard() { ubd_k_relay_unlock(); }
+	RelayGuard(const RelayGuard &) = delete;
+	RelayGuard &operator=(const RelayGuard &) = delete;
+};
 
 // The helper's descriptors, in its own table.
 enum HelperFd : int {
@@ -558,18 +566,22 @@ void tear_down(Relay *r)
 
 } // namespace
 
+// Context: process, may sleep.
 void relay_hold(u32 slot, const HeldFiles &files, const LastCommit *commit)
 {
-	if (!the_relay)
+	RelayGuard guard;
+	if (!the_relay || !the_relay->pid)
 		return;
 	the_relay->held[slot] = files;
 	the_relay->commits[slot] = commit;
 	send_order(*the_relay, slot, files);
 }
 
+// Context: process, may sleep.
 void relay_release(u32 slot)
 {
-	if (!the_relay || the_relay->held[slot].fds[HeldFiles::locked] < 0)
+	RelayGuard guard;
+	if (!the_relay || !the_relay->pid || the_relay->held[slot].fds[HeldFiles::locked] < 0)
 		return;
 	the_relay->held[slot] = HeldFiles{};
 	// At once: its memory may go before the helper has read the order.
@@ -579,6 +591,7 @@ void relay_release(u32 slot)
 
 } // namespace ubd
 
+// Context: process, may sleep; nobody else knows of it yet.
 int ubd_relay_start()
 {
 	using namespace ubd;
@@ -594,31 +607,45 @@ int ubd_relay_start()
 	return r->event.get();
 }
 
+// Context: process, may sleep.
 int ubd_relay_revive()
 {
 	using namespace ubd;
+	RelayGuard guard;
 	Relay *r = the_relay;
 	// Zero: it lives. Else it was just waited for, or was before.
-	if (!r || sys::call(SYS_wait4, r->pid, 0, WNOHANG | __WALL) == 0)
+	if (!r || !r->pid || sys::call(SYS_wait4, r->pid, 0, WNOHANG | __WALL) == 0)
 		return 0;
 	int e = start_helper(*r);
 	return e ? -e : 1;
 }
 
+// Context: process, may sleep.
 void ubd_relay_stop()
 {
 	using namespace ubd;
+	RelayGuard guard;
 	Relay *r = the_relay;
-	if (!r)
+	if (!r || !r->pid)
 		return;
-	the_relay = nullptr;
 	// Not by the lifeline: at a reboot the locks stay until the very end.
 	(void)sys::call(SYS_kill, r->pid, SIGKILL);
 	wait_for_end(r->pid);
-	tear_down(r);
+	r->pid = 0;
 }
 
-// Context: interrupt.
+// Context: process, may sleep; no device is left, and no interrupt comes.
+void ubd_relay_free()
+{
+	using namespace ubd;
+	Relay *r = the_relay;
+	ubd_relay_stop();
+	the_relay = nullptr;
+	if (r)
+		tear_down(r);
+}
+
+// Context: interrupt, which is freed before the relay is.
 void ubd_relay_ack()
 {
 	ubd_u64 count;

@@ -21,7 +21,8 @@
  * first commits, under that lock, what had landed: so a killed guest loses
  * nothing that had completed. That has a time limit: if the host's disk takes
  * longer, nothing is committed, and the file is as a crash would leave it.
- * Contexts: start and stop in process context, ack in interrupt context.
+ * A reboot stops it while others may still be opening devices, see ubd_relay_stop().
+ * Contexts: ack in interrupt context, all else in process context; see relay.cc.
  */
 #ifndef UBD_HOST_RELAY_HH
 #define UBD_HOST_RELAY_HH
@@ -62,7 +63,8 @@ struct LastCommit {
 
 // The slot is a number of the caller's, below UBD_MAX_DEVICES. A commit that is
 // not null is made if the UML process ends before relay_release(); it stays
-// where it is until then. Context: process.
+// where it is until then. Nothing happens once the relay was stopped: the guest goes
+// down. Context: process, sleeps; the relay lock is taken.
 void relay_hold(u32 slot, const HeldFiles &files, const LastCommit *commit);
 void relay_release(u32 slot);
 

@@ -30,7 +30,7 @@
 #define UBD_MAX_SECTORS (2 << 11) /* 2 MiB */
 #define UBD_MAX_SEGMENTS 256
 
-/* Changed under ubd_devices_lock; the interrupt walks it under RCU. */
+/* Changed under ubd_devices_lock; the interrupt walks it under RCU, and a reboot: see list_disk(). */
 LIST_HEAD(ubd_disks);
 
 /* Context: that of ubd_queue_rq(). */
@@ -370,6 +370,20 @@ static void set_gendisk(struct ubd_disk *d, struct gendisk *disk)
 	}
 }
 
+/* From here on a reboot finds it, unless that came first. ubd_devices_lock held. */
+static int list_disk(struct ubd_disk *d)
+{
+	int err = 0;
+
+	mutex_lock(&ubd_relay_lock);
+	if (ubd_going_down)
+		err = -ESHUTDOWN;
+	else
+		list_add_tail_rcu(&d->link, &ubd_disks);
+	mutex_unlock(&ubd_relay_lock);
+	return err;
+}
+
 static void unlink_disk(struct ubd_disk *d)
 {
 	list_del_rcu(&d->link);
@@ -394,10 +408,13 @@ static int add_gendisk(struct ubd_disk *d, const struct ubd_settings *s)
 	set_disk_ro(disk, d->info.read_only);
 	set_gendisk(d, disk);
 	/* device_add_disk() reads the partition table: completions must come. */
-	list_add_tail_rcu(&d->link, &ubd_disks);
-	err = device_add_disk(d->pdev ? &d->pdev->dev : NULL, disk, ubd_attr_groups);
+	err = list_disk(d);
+	if (!err) {
+		err = device_add_disk(d->pdev ? &d->pdev->dev : NULL, disk, ubd_attr_groups);
+		if (err)
+			unlink_disk(d);
+	}
 	if (err) {
-		unlink_disk(d);
 		set_gendisk(d, NULL);
 		put_disk(disk);
 	}
@@ -489,6 +506,12 @@ static void add_queues(struct ubd_disk *d)
 			d->options.shown, d->queues, d->info.queues, d->queues);
 }
 
+static int refuse_going_down(const struct ubd_disk *d)
+{
+	pr_err("%s: %s: is not added: the guest goes down; try again when it is up\n", d->name, d->options.shown);
+	return -ESHUTDOWN;
+}
+
 static int open_disk(struct ubd_disk *d, const struct ubd_settings *s)
 {
 	int err;
@@ -498,6 +521,9 @@ static int open_disk(struct ubd_disk *d, const struct ubd_settings *s)
 		pr_err("%s: %s: no memory for the pools; give the guest more (mem=)\n", d->name, d->options.shown);
 		return err;
 	}
+	/* To open it may take seconds, and nothing would come of it. */
+	if (READ_ONCE(ubd_going_down))
+		return refuse_going_down(d);
 	if (taken(d, s))
 		return -EBUSY;
 	err = -ubd_device_open(&d->options, d->name, &d->kq, &s->open, &d->device);
@@ -540,9 +566,10 @@ static int publish_disk(struct ubd_disk *d, const struct ubd_settings *s)
 /* Why a device that is open becomes no disk. */
 static void log_unpublished(const struct ubd_disk *d, int err)
 {
-	if (err == -ENOMEM)
-		pr_err("%s: %s: no memory to make it a disk; give the guest more (mem=)\n", d->name,
-		       d->options.shown);
+	if (err == -ESHUTDOWN)
+		refuse_going_down(d);
+	else if (err == -ENOMEM)
+		pr_err("%s: %s: no memory to make it a disk; give the guest more (mem=)\n", d->name, d->options.shown);
 	else
 		pr_err("%s: %s: cannot become a disk: error %d; another number or prefix= may help\n", d->name,
 		       d->options.shown, err);

@@ -30,6 +30,19 @@
 #define UBD_BESIDE_PREFIX "aubd"
 
 DEFINE_MUTEX(ubd_devices_lock);
+DEFINE_MUTEX(ubd_relay_lock);
+bool ubd_going_down;
+
+/* Context: process, sleeps. */
+void ubd_k_relay_lock(void)
+{
+	mutex_lock(&ubd_relay_lock);
+}
+
+void ubd_k_relay_unlock(void)
+{
+	mutex_unlock(&ubd_relay_lock);
+}
 
 static struct ubd_settings settings;
 static int wake_irq = -1;
@@ -256,7 +269,7 @@ static int start_relay(void)
 	if (wake_irq < 0) {
 		err = wake_irq;
 		pr_err("no UML interrupt is free: error %d\n", err);
-		ubd_relay_stop();
+		ubd_relay_free();
 	}
 	return err < 0 ? err : 0;
 }
@@ -264,11 +277,8 @@ static int start_relay(void)
 /* Completions came without an announcement: is there still who announces? */
 static void revive_relay(struct work_struct *unused)
 {
-	int err;
+	int err = ubd_relay_revive();
 
-	mutex_lock(&ubd_devices_lock);
-	err = wake_irq < 0 ? 0 : ubd_relay_revive();
-	mutex_unlock(&ubd_devices_lock);
 	if (err > 0)
 		pr_warn("the completion relay (process ubd-relay of the host) was killed; it runs again\n");
 	else if (err < 0)
@@ -284,6 +294,7 @@ void ubd_check_relay(void)
 	schedule_work(&revive_work);
 }
 
+/* By the reboot notifier, or when that is there no longer, or not yet: by one at a time. */
 static void stop_relay(void)
 {
 	if (wake_irq < 0)
@@ -296,9 +307,17 @@ static void stop_relay(void)
 /*
  * The guest reboots, halts or powers off: what is in flight ends now, what
  * comes later ends before it returns, and nothing of ours outlives the guest.
+ *
+ * Without ubd_devices_lock, whose holder may wait for a host that hangs, or for a
+ * file's lock: it may be adding a disk, or growing one. A disk that is listed by now
+ * is made synchronous here, and another one is refused. What either tells the relay
+ * comes before it is stopped, or to nothing.
  */
 static int reboot_event(struct notifier_block *nb, unsigned long event, void *unused)
 {
+	mutex_lock(&ubd_relay_lock);
+	WRITE_ONCE(ubd_going_down, true);
+	mutex_unlock(&ubd_relay_lock);
 	ubd_disks_go_synchronous();
 	stop_relay();
 	return NOTIFY_DONE;
@@ -509,6 +528,7 @@ out_reboot:
 out_relay:
 	ubd_debugfs_exit();
 	stop_relay();
+	ubd_relay_free();
 out_poll:
 	ubd_poll_exit();
 out_major:
@@ -530,6 +550,7 @@ static void __exit ubd_exit(void)
 	cancel_work_sync(&revive_work);
 	ubd_debugfs_exit();
 	stop_relay();
+	ubd_relay_free();
 	ubd_poll_exit();
 	release_major();
 	ubd_glue_exit();

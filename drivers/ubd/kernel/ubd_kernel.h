@@ -63,6 +63,12 @@ static inline bool ubd_time_travels(void)
 
 /* main.c */
 extern struct mutex ubd_devices_lock;
+/*
+ * See ubd_k_relay_lock(). Taken inside ubd_devices_lock. What it protects in C: that the
+ * guest goes down, from which on no disk is listed.
+ */
+extern struct mutex ubd_relay_lock;
+extern bool ubd_going_down;
 /* Sees to it, later, that the relay runs. Any context. */
 void ubd_check_relay(void);
 struct ubd_settings {
