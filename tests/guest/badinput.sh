@@ -110,6 +110,12 @@ test_options() {
 	expect_once one 'option "ubd=cache:": unknown cache mode; '
 	expect_once one 'option "ubd=cache=none": only ubd=sync, ubd=cache:MODE, ubd=engine:NAME, ubd=werror:POLICY and ubd=hotplug:DIRECTORY are known without a device number'
 	expect_once one 'option "ubd=cache:none,ubd30=.*": unknown cache mode; '
+	expect_once one 'option "ubd 6=.*": no device number; '
+	expect_once one 'option "ubd0x=.*": unknown flag; '
+	expect_once one 'option "ubd08=.*": unknown flag; '
+	expect_once one 'ubdi: =: cannot find the file: No such file or directory \(2\); '
+	# One for each word, and nothing else.
+	expect_messages one 25
 }
 
 # Longer than the kernel's command line can be: by device=, one for each load,

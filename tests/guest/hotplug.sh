@@ -219,6 +219,54 @@ test_ways_out() {
 	expect_eq 'leftovers' "$(find "$work/images" "$work/outside" -name '*.new-*')" ''
 }
 
+# Links that lead to what a process has open, whatever its name: they are in /proc
+# alone, so a directory that has them is that or one above it. No name goes by way of
+# them, not even to what could be had by its own.
+test_magic_links() {
+	local up
+
+	images
+	up=$(sed 's:[^/]*:..:g' <<<"${work#/}")
+	ln -s "../$up/proc/self/exe" "$work/images/exe"
+	guest one "ubd=hotplug:/" <<-'EOF'
+		load
+		for path in proc/self/exe /proc/self/exe "proc/self/root$work/images/a.img" "proc/self/cwd/images/a.img" \
+			"$work/images/exe"; do
+			refused plug x "path=$path" read_only=1
+		done
+		plug x "path=proc/self/../..$work/images/a.img"
+		unplug x
+	EOF
+	expect_eq 'refused for being such' "$(log_count one 'cannot find the file: Too many levels of symbolic links .40.')" 5
+}
+
+# What is written goes with the disk: over a plain file, and over a COW file whose
+# base is named in its header.
+test_snapshot() {
+	local before
+
+	images
+	(cd "$work/images" && "$top/build/ubd-cow" create a.cow base.img)
+	before=$(cat "$work"/images/*.* | checksum /dev/stdin)
+	guest one "ubd=hotplug:$work/images" <<-'EOF'
+		load snapshot=1
+		for path in base.img a.cow; do
+			plug x path=$path
+			same 'mode' "$(cat /sys/block/$disk/ubd/mode)" snapshot
+			cmp -n 4194304 "$work/images/base.img" /dev/$disk
+			"$tool" pattern write /dev/$disk 0 8192 1
+			"$tool" pattern check /dev/$disk 0 8192 1
+			unplug x
+		done
+		refused plug x path=../outside/secret.img
+		refused plug x path=new.cow backing=../outside/secret.img
+		rmdir /sys/kernel/config/ubd/x
+		unload
+	EOF
+	expect_eq 'content' "$(cat "$work"/images/*.* | checksum /dev/stdin)" "$before"
+	expect_eq 'files' "$(ls "$work/images" | xargs)" 'a.cow a.img base.img sub'
+}
+
 # Every file with every kind of nonsense: an errno that fits, one line, nothing
 # changed.
 test_bad_values() {
