@@ -402,6 +402,43 @@ test_tug_of_war() {
 	EOF
 }
 
+# Each allocation of memory fails in turn: who is refused for that is told so by one
+# line, and nothing of ours is left behind. Linux itself shows where its caches found no
+# memory, and leaves some.
+limit[starved]=400
+property[starved]=full
+test_starved() {
+	expected_complaint='Call Trace|kmemleak: .* new suspected'
+	images
+	(cd "$work/images" && "$top/build/ubd-cow" create a.cow base.img)
+	use_debug
+	patience=380
+	guest one "ubd=hotplug:$work/images" <<-'EOF'
+		load
+		mount -t configfs configfs /sys/kernel/config
+		cd /sys/kernel/config/ubd
+		failer failslab verbose 0 ignore-gfp-wait N
+		echo on >/proc/sys/kernel/printk_devkmsg
+		"$tool" starve mkdir a-name-of-twenty-bytes-and-more
+		mkdir x
+		for path in a.img a.cow; do
+			echo $path >x/path
+			"$tool" starve write x/power
+		done
+		rmdir x
+		cd /
+		unload
+		lockdep_is_on
+		no_leaks
+	EOF
+	awk '/^starved: .*: / { if ($2 == "write" && $4 != "0" && lines != 1) print last ": " lines " lines"; last = ""; next }
+		/^starved: / { last = $0; lines = 0; tries++ }
+		/^ubd: / && last != "" { lines++ }
+		END { if (tries < 100) print tries " tries" }' one.log >lines
+	[ ! -s lines ] || fail "$(cat lines)"
+	expect_log one 'hot plug a-name-of-twenty-bytes-and-more: no memory for its name; '
+}
+
 # Beside the kernel's own driver, which takes the other words of the command line.
 test_beside() {
 	images

@@ -1572,6 +1572,39 @@ int write_errno(const char *file, const char *text)
 }
 
 /*
+ * starve mkdir DIR, starve write FILE
+ * Makes the directory, or writes 1 to the file, again and again, each time with another
+ * one of the allocations of memory failing that it takes, until all did (fail-nth of the
+ * debug kernel). The log has a line before each try, and one after it: with the errno's
+ * name, or 0; then it is undone, by rmdir or by writing 0.
+ */
+int starve(const std::string &what, const char *path)
+{
+	const bool writes = what == "write";
+	const int fd = writes ? open_or_die(path, O_WRONLY) : -1;
+	const int nth = open_or_die("/proc/thread-self/fail-nth", O_RDWR), log = open_or_die("/dev/kmsg", O_WRONLY);
+	char left[16] = "0";
+	auto put = [](int to, const std::string &text) {
+		if (pwrite(to, text.data(), text.size(), 0) < 0 && write(to, text.data(), text.size()) < 0)
+			die(text);
+	};
+	for (u64 n = 1; left[0] == '0'; n++) {
+		const std::string name = "starved: " + what + " " + std::to_string(n);
+		put(log, name);
+		put(nth, std::to_string(n));
+		const long result = writes ? pwrite(fd, "1", 1, 0) : mkdir(path, 0755);
+		const int error = errno;
+		if (pread(nth, left, sizeof(left), 0) <= 0)
+			die("fail-nth");
+		put(nth, "0");
+		put(log, name + ": " + (result < 0 ? strerrorname_np(error) : "0"));
+		if (result >= 0 && (writes ? pwrite(fd, "0", 1, 0) : rmdir(path)) < 0)
+			die(path);
+	}
+	return 0;
+}
+
+/*
  * uevents FILE: writes what the kernel tells its listeners, a line for each event, with
  * blanks between its parts. The file is there as soon as nothing is missed. Never ends.
  */
@@ -1656,6 +1689,8 @@ int run(int argc, char **argv)
 			.run(argv[4]);
 	if (verb == "write-errno" && argc == 4)
 		return write_errno(argv[2], argv[3]);
+	if (verb == "starve" && argc == 4)
+		return starve(argv[2], argv[3]);
 	if (verb == "uevents" && argc == 3)
 		return uevents(argv[2]);
 	if (verb == "power" && argc == 3)
