@@ -364,6 +364,28 @@ UBD_CASE(a_queue_stands)
 	CHECK(log_has("was removed"));
 }
 
+// The guest reboots while a commit is waited for: what landed after its seal is
+// committed, too, since who waits does not come to it any more.
+UBD_CASE(a_queue_stands_when_the_guest_ends)
+{
+	WorldConfig c;
+	c.cow_sectors = 512;
+	c.commit_ms = 1000;
+	Fixture f(c);
+	World &w = *f;
+	CHECK(w.send_new(UBD_OP_WRITE, 0, 4096).ok());
+	w.engine.hold = true;
+	CHECK(w.expire());
+	CHECK_EQ(w.stats().committing, 1);
+	FakeRequest &late = w.send_new(UBD_OP_WRITE, 100, 512);
+	CHECK(!w.queue.drained());
+	w.queue.go_synchronous();
+	CHECK(late.ok());
+	CHECK_EQ(w.stats().commits, 2);
+	CHECK_EQ(w.stats().dirty_sectors, 0);
+	CHECK(w.queue.drained());
+}
+
 // An fdatasync that the engine did not make says as much as one that it did.
 UBD_CASE(durability_lost_elsewhere)
 {
@@ -395,6 +417,7 @@ const ubd_test_case ubd_suite_resize[] = {
 	UBD_ENTRY(bits_in_other_memory),
 	UBD_ENTRY(stretches),
 	UBD_ENTRY(a_queue_stands),
+	UBD_ENTRY(a_queue_stands_when_the_guest_ends),
 	UBD_ENTRY(durability_lost_elsewhere),
 	{ nullptr, nullptr },
 };

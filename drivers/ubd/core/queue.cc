@@ -260,6 +260,9 @@ void Queue::go_synchronous()
 {
 	Guard guard(*this);
 	synchronous_ = true;
+	// Who has the queue drained, to take the device away or to resize it, may never
+	// come back to commit the rest.
+	leaving_ = false;
 	drop_kept();
 	serve(Reaper::submitter);
 }
