@@ -148,6 +148,44 @@ test_cow() {
 	expect_stopped_once ubda
 }
 
+# A raw disk that is stopped can grow. A COW disk cannot, as its requests would have to
+# end; that is said at once.
+test_resize() {
+	image base.img 64M >/dev/null
+	small_host 160m <<-EOF
+		truncate -s 64M $work/small/a.img
+		dd if=/dev/zero of=$work/small/filler bs=1M count=136 status=none
+	EOF
+	guest one ubd=werror:stop "ubd0=$work/small/a.img" "ubd1=$work/small/b.cow,$work/base.img" <<-EOF
+		$werror_script
+		load
+		fill ubda 40 &
+		raw=\$!
+		stopped ubda
+		fill ubdb 40 &
+		cow=\$!
+		stopped ubdb
+		truncate -s 80M $work/small/a.img $work/base.img
+		start=\$SECONDS
+		echo 1 >/sys/block/ubda/ubd/resize
+		same 'errno of the COW disk' "\$("$tool" write-errno /sys/block/ubdb/ubd/resize 1)" EBUSY
+		[ \$((SECONDS - start)) -lt 10 ] || die "it took \$((SECONDS - start)) s"
+		same sizes "\$(blockdev --getsize64 /dev/ubda /dev/ubdb | xargs)" '$((80 << 20)) $((64 << 20))'
+		same states "\$(cat /sys/block/ubd[ab]/ubd/state | uniq)" 'stopped: No space left on device'
+		rm $work/small/filler
+		running ubda 11
+		running ubdb 11
+		echo 1 >/sys/block/ubdb/ubd/resize
+		same 'size of ubdb' "\$(blockdev --getsize64 /dev/ubdb)" $((80 << 20))
+		wait \$raw
+		wait \$cow
+		no_errors ubda
+		no_errors ubdb
+		unload
+	EOF
+	expect_once one "ubdb: $work/base.img: the device keeps its 67108864 bytes, the file has 83886080: it is stopped for want of space on the host; free space there, let it go on"
+}
+
 # Full from the beginning: not even the bits' space is there.
 test_cow_without_space() {
 	image base.img 64M >/dev/null

@@ -59,6 +59,7 @@ UBD_CASE(what_is_refused_of_a_cow_file)
 		{ &ResizeFacts::read_only, errno_rofs, "not to be written" },
 		{ &ResizeFacts::shared, errno_busy, "c flag" },
 		{ &ResizeFacts::poisoned, errno_io, "durable" },
+		{ &ResizeFacts::stopped, errno_busy, "for want of space" },
 	};
 	for (auto &t : table) {
 		ResizeFacts f = facts(mib, 2 * mib, true);

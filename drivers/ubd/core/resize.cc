@@ -42,6 +42,9 @@ ResizeVerdict judge_resize(const ResizeFacts &f)
 	if (f.poisoned)
 		return refused(errno_io, "the host failed to make data durable",
 			       "copy what you need, check the host's disk, and restart the guest");
+	if (f.stopped)
+		return refused(errno_busy, "it is stopped for want of space on the host",
+			       "free space there, let it go on (write 1 to its attribute resume), and resize it again");
 	return { Resize::grow };
 }
 

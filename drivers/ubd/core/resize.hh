@@ -23,6 +23,7 @@ struct ResizeFacts {
 	bool read_only = false;
 	bool shared = false; // others may use it, and would not notice
 	bool poisoned = false; // durability is lost
+	bool stopped = false; // its queue waits for space on the host, and would not be drained
 };
 
 enum class Resize : u8 {

@@ -536,6 +536,7 @@ Error Device::measure(u64 &wanted)
 	f.read_only = file_.read_only();
 	f.shared = shared_;
 	f.poisoned = cow_file_.cow().poisoned;
+	f.stopped = is_cow_ && first_.queue->stats().stopped;
 	const ResizeVerdict v = judge_resize(f);
 	if (v.what != Resize::refused)
 		return no_error;
