@@ -639,7 +639,7 @@ test_check() {
 	# Nobody takes zeros for what is lost without being told to.
 	cp bad.cow before.cow
 	for command in 'merge bad.cow' 'merge bad.cow --into new.img' 'diff bad.cow' 'convert bad.cow new.img' \
-		'rebase bad.cow odd.img'; do
+		'rebase bad.cow odd.img' 'resize bad.cow' 'resize bad.cow 3M' 'resize bad.cow 40M'; do
 		# shellcheck disable=SC2086 # words
 		ends_with 1 $command
 		says "bad.cow: is cut short: .* truncate -s $(stat -c %s odd.cow) bad.cow$"

@@ -34,18 +34,6 @@ bool is_cow(const File &file)
 	return read_header(file, header, why) != CowRead::plain;
 }
 
-// What it lost would be read as zeros, and merged.
-void refuse_cut(const Image &cow)
-{
-	const u64 bytes = cow.file.size();
-	if (bytes < cow.header.file_bytes() && end_of_bits(cow) > bytes)
-		fail(cow.file.path(),
-		     "is cut short: by its bitmap it has sectors behind its end at byte " + std::to_string(bytes) +
-			     ", which are lost",
-		     "restore it from a copy, or say, to have zeros there: truncate -s " +
-			     std::to_string(cow.header.file_bytes()) + " " + shown(cow.file.path()));
-}
-
 } // namespace
 
 CowRead read_header(const File &file, CowHeader &header, const char *&why)
@@ -71,6 +59,17 @@ Image open_cow(const std::string &path, Access access)
 	if (cow.file.size() < cow.header.bitmap_offset + cow.header.bitmap_bytes)
 		fail(path, "is cut short: its bitmap is not whole", "restore it from a copy");
 	return cow;
+}
+
+void refuse_cut(const Image &cow)
+{
+	const u64 bytes = cow.file.size();
+	if (bytes < cow.header.file_bytes() && end_of_bits(cow) > bytes)
+		fail(cow.file.path(),
+		     "is cut short: by its bitmap it has sectors behind its end at byte " + std::to_string(bytes) +
+			     ", which are lost",
+		     "restore it from a copy, or say, to have zeros there: truncate -s " +
+			     std::to_string(cow.header.file_bytes()) + " " + shown(cow.file.path()));
 }
 
 std::string backing_path(const Image &cow)

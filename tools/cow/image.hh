@@ -23,6 +23,10 @@ CowRead read_header(const File &file, CowHeader &header, const char *&why);
 // Opens and locks a COW file whose header is good and whose bitmap is whole.
 Image open_cow(const std::string &path, Access access);
 
+// Fails if it ends before sectors that it has by its bitmap: what it lost would be read
+// as zeros, and nobody could see that any more once it has its length again.
+void refuse_cut(const Image &cow);
+
 // The path of the backing file that the header names, from here.
 std::string backing_path(const Image &cow);
 // Opens and locks a backing file: of the right size, plain data, not the COW

@@ -152,6 +152,7 @@ void check_asked(const Image &cow, const File &backing, u64 bytes)
 int resize(const std::string &path, u64 bytes)
 {
 	const Image cow = open_cow(path, Access::write);
+	refuse_cut(cow);
 	const std::string name = backing_path(cow);
 	File backing = open_backing_of_any_size(cow, name, Access::read);
 	check_backing(cow, backing);
