@@ -200,6 +200,9 @@ same_view() {
 	cmp view.img want.img || fail 'a.cow shows something else'
 }
 
+# What somebody does before the command, and makes nothing of it durable.
+unsynced=true
+
 # power_fails_everywhere TIMES EXPECTATION WORD...: it fails before each call of
 # the command that changes or syncs something, and after the last. Once all that
 # was not durable is lost, and so many times some of it. The function says whether
@@ -216,6 +219,7 @@ power_fails_everywhere() {
 			rm -f disk/*
 			cp -p first/* disk
 			power_on $((i == 0 ? 0 : RANDOM + 1))
+			$unsynced
 			tell_disk "off-after $n"
 			failed=""
 			intact=""
@@ -309,13 +313,22 @@ resize_goes_on() {
 	zeros_behind $((grown_bytes - (1 << 20)))
 }
 
-# In place, and into another file.
-limit[resize]=240
+# In place, and into another file. Then the same after somebody has grown the backing
+# file, and has not seen to it that this is durable.
+limit[resize]=300
 test_resize() {
 	small_overlay
 	for grown_bytes in $((2 << 20)) $((20 << 20)); do
 		power_fails_everywhere 4 resize_goes_on resize "$mnt/a.cow" "$grown_bytes"
 	done
+	unsynced=grow_base
+	for grown_bytes in $((2 << 20)) $((20 << 20)); do
+		power_fails_everywhere 2 resize_goes_on resize "$mnt/a.cow"
+	done
+}
+
+grow_base() {
+	truncate -s "$grown_bytes" "$mnt/base.img"
 }
 
 # grows_everywhere MIB TIMES: the same by the driver. What it is told to have been

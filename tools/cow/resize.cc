@@ -48,12 +48,14 @@ u64 grow_backing(const File &backing, u64 bytes)
 {
 	const struct stat before = backing.stat();
 	const timespec times[] = { { 0, UTIME_OMIT }, before.st_mtim };
-	if (backing.size() == bytes)
-		return mtime_of(backing);
-	if (!S_ISREG(before.st_mode))
-		fail(backing.path(), "is no regular file, and cannot be grown here", "grow it by other means");
-	backing.truncate(bytes);
-	(void)futimens(backing.fd(), times); // who does not own it cannot
+	if (backing.size() != bytes) {
+		if (!S_ISREG(before.st_mode))
+			fail(backing.path(), "is no regular file, and cannot be grown here", "grow it by other means");
+		backing.truncate(bytes);
+		(void)futimens(backing.fd(), times); // who does not own it cannot
+	}
+	// Whoever grew it: a header that outlives the length and time that it speaks of
+	// would be for another file.
 	backing.sync();
 	return mtime_of(backing);
 }
