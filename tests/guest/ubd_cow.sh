@@ -895,6 +895,42 @@ test_resize() {
 	done
 }
 
+# meanwhile CALL N COMMAND WORD...: resize a.cow 20M, say, ends with status 1, if that
+# command is done while it is about to make its Nth such call
+meanwhile() {
+	local inject=$1:delay_enter=1500000:when=$2
+	local command=$3
+	local got=0
+	local other
+
+	shift 3
+	rm -f ./*.cow
+	cp -p first/* .
+	{ sleep 0.5 && $command; } &
+	other=$!
+	strace -qq -o calls -e "trace=${inject%%:*}" -e "inject=$inject" "$ubd_cow" "$@" >said 2>&1 || got=$?
+	wait $other
+	cat said
+	expect_eq "status of ubd-cow $*, when somebody does $command" "$got" 1
+	expect_eq 'what is left' "$(compgen -G '*.new-*' || true)" ''
+}
+
+# Somebody changes the files while one grows, and asks for no lock.
+test_resize_disturbed() {
+	has_strace
+	small_overlay
+	# Between the lock of who reads and that of who writes, the third, and after it.
+	meanwhile fcntl 3 'truncate -s 30M base.img' resize a.cow 20M
+	expect_eq 'size of the backing file' "$(stat -c %s base.img)" $((30 << 20))
+	says 'a.cow: has a disk of 31457280 bytes, and 20971520 are fewer'
+	meanwhile fdatasync 1 'truncate -s 3M base.img' resize a.cow 2M
+	expect_eq 'size of the backing file' "$(stat -c %s base.img)" $((3 << 20))
+	says "$work/base.img: was made larger meanwhile"
+	"$ubd_cow" resize a.cow
+	truncate -s 3M want.img
+	same_view a.cow
+}
+
 # Killed anywhere it is the old file or the new one, and the next run ends the work.
 limit[resize_killed]=240
 test_resize_killed() {

@@ -48,7 +48,9 @@ u64 grow_backing(const File &backing, u64 bytes)
 {
 	const struct stat before = backing.stat();
 	const timespec times[] = { { 0, UTIME_OMIT }, before.st_mtim };
-	if (backing.size() != bytes) {
+	if (backing.size() > bytes)
+		fail(backing.path(), "was made larger meanwhile, by somebody who asks for no lock", "run this again");
+	if (backing.size() < bytes) {
 		if (!S_ISREG(before.st_mode))
 			fail(backing.path(), "is no regular file, and cannot be grown here", "grow it by other means");
 		backing.truncate(bytes);
@@ -163,6 +165,9 @@ int resize(const std::string &path, u64 bytes)
 	if (bytes > backing.size()) {
 		backing = File(); // its lock is in our own way
 		backing = open_backing_of_any_size(cow, name, Access::write);
+		// Without a lock anybody may have had it.
+		check_backing(cow, backing);
+		check_asked(cow, backing, bytes);
 		grow_to(cow, backing, bytes);
 	} else if (backing.size() > cow.header.bytes) {
 		grow_to(cow, backing, backing.size());
