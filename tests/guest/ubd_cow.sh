@@ -929,6 +929,17 @@ test_resize_disturbed() {
 	"$ubd_cow" resize a.cow
 	truncate -s 3M want.img
 	same_view a.cow
+	# While what was copied is made durable.
+	truncate -s 20M want.img
+	meanwhile fsync 1 'mv a.cow b.cow' resize a.cow 20M
+	[ ! -e a.cow ] || fail 'there is a file again by the name that was taken away'
+	says 'a.cow: was renamed or removed meanwhile'
+	"$ubd_cow" resize b.cow
+	same_view b.cow
+	meanwhile fsync 1 'ln a.cow b.cow' resize a.cow 20M
+	says 'remove its hard links'
+	meanwhile fsync 1 'cp --remove-destination base.img a.cow' resize a.cow 20M
+	cmp a.cow base.img || fail 'a file that somebody else put there is another one'
 }
 
 # Killed anywhere it is the old file or the new one, and the next run ends the work.

@@ -428,21 +428,16 @@ void NewFile::keep()
 	directory.sync();
 }
 
-Replacement::Replacement(const File &old)
+Replacement::Replacement(const File &old) : old_(old)
 {
 	char *real = realpath(old.path().c_str(), nullptr);
 	path_ = real ? real : old.path();
 	free(real);
 	const struct stat st = old.stat();
-	struct stat named;
 	if (!S_ISREG(st.st_mode))
 		fail(path_, "its data would have to move, but it is no file that another one can replace",
 		     "make a COW file that is larger");
-	if (st.st_nlink > 1)
-		fail(path_, "its data have to move to a new file, which can replace only one of its names",
-		     "remove its hard links");
-	if (::stat(path_.c_str(), &named) || !old.is_same(named))
-		fail(path_, "was renamed or removed meanwhile", "run this again");
+	check_name();
 	remove_leftovers(path_);
 	file_ = open_new(path_, name_);
 	const struct stat made = file_.stat();
@@ -457,6 +452,17 @@ Replacement::~Replacement()
 {
 	if (!name_.empty())
 		unlink(name_.c_str());
+}
+
+// The name is still the old file's, and its only one.
+void Replacement::check_name() const
+{
+	struct stat named;
+	if (old_.stat().st_nlink > 1)
+		fail(path_, "its data have to move to a new file, which can replace only one of its names",
+		     "remove its hard links");
+	if (::stat(path_.c_str(), &named) || !old_.is_same(named))
+		fail(path_, "was renamed or removed meanwhile", "run this again");
 }
 
 void Replacement::take_place()
@@ -475,6 +481,8 @@ void Replacement::take_place()
 		if (linkat(AT_FDCWD, from.c_str(), AT_FDCWD, name_.c_str(), AT_SYMLINK_FOLLOW))
 			fail_errno(path_, "its new file cannot get a name", errno, remedy_for(errno));
 	}
+	// To copy takes minutes: whatever has the name by now is not to be replaced.
+	check_name();
 	if (rename(name_.c_str(), path_.c_str()))
 		fail_errno(path_, "its new file cannot take its place", errno, remedy_for(errno));
 	name_.clear();

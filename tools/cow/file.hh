@@ -105,6 +105,7 @@ private:
 // whole and durable. The other one is locked and stays so.
 class Replacement {
 public:
+	// `old` outlives this.
 	explicit Replacement(const File &old);
 	~Replacement();
 	Replacement(const Replacement &) = delete;
@@ -114,6 +115,9 @@ public:
 	void take_place();
 
 private:
+	void check_name() const;
+
+	const File &old_;
 	std::string path_; // without symbolic links
 	std::string name_; // until it takes that
 	File file_;
