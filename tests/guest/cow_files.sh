@@ -70,3 +70,44 @@ made_cow() {
 		    f.truncate(data + size)
 	EOF
 }
+
+# give_acl FILE access|default: user 12345 may read and write it, its group nothing; or
+# what is made in it. False where the file system has no such lists.
+give_acl() {
+	python3 - "$@" <<-'EOF'
+		import os, struct, sys
+		nobody = 0xffffffff
+		entries = (1, 6, nobody), (2, 6, 12345), (4, 0, nobody), (16, 6, nobody), (32, 0, nobody)
+		acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *e) for e in entries)
+		try:
+		    os.setxattr(sys.argv[1], "system.posix_acl_" + sys.argv[2], acl)
+		except OSError as e:
+		    sys.exit(str(e))
+	EOF
+}
+
+# acl_of FILE: in hex, nothing if it has none
+acl_of() {
+	python3 - "$1" <<-'EOF'
+		import os, sys
+		if "system.posix_acl_access" in os.listxattr(sys.argv[1]):
+		    print(os.getxattr(sys.argv[1], "system.posix_acl_access").hex())
+	EOF
+}
+
+# keeps_acl FILE COMMAND: the command puts another file in its place. Who may use it is
+# the same then: by a list, and without one in a directory that has one for new files.
+keeps_acl() {
+	local before
+
+	give_acl "$1" access || skip 'the host has no access control lists here'
+	before="$(stat -c %a "$1") $(acl_of "$1")"
+	expect_eq 'mode with a list' "${before% *}" 660
+	$2
+	expect_eq 'mode and list' "$(stat -c %a "$1") $(acl_of "$1")" "$before"
+	python3 -c 'import os, sys; os.removexattr(sys.argv[1], "system.posix_acl_access")' "$1"
+	chmod 640 "$1"
+	give_acl "$(dirname "$1")" default
+	$2
+	expect_eq 'mode and list of a file that had none' "$(stat -c %a "$1") $(acl_of "$1")" '640 '
+}

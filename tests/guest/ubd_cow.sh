@@ -895,6 +895,20 @@ test_resize() {
 	done
 }
 
+# Who may use the file that grows may use the new one, and nobody else may.
+test_resize_acl() {
+	local mib=20
+
+	small_overlay
+	mkdir own
+	mv a.cow own
+	grow() {
+		"$ubd_cow" resize own/a.cow "${mib}M"
+		mib=$((mib * 2))
+	}
+	keeps_acl own/a.cow grow
+}
+
 # meanwhile CALL N COMMAND WORD...: resize a.cow 20M, say, ends with status 1, if that
 # command is done while it is about to make its Nth such call
 meanwhile() {

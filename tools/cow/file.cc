@@ -8,8 +8,10 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/limits.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 namespace ubd::tool
@@ -379,6 +381,23 @@ File open_by_other_name(const std::string &path, std::string &other_name)
 	}
 }
 
+/*
+ * Where a file has one, the mode's bits for its group are a bound for all whom it names,
+ * and not what the group may. If it has none, what its directory gives to new files is
+ * not meant for it. -1 and errno if that cannot be.
+ */
+int copy_acl(int from, int to)
+{
+	constexpr const char *acl = "system.posix_acl_access";
+	std::vector<char> value(XATTR_SIZE_MAX);
+	const ssize_t n = fgetxattr(from, acl, value.data(), value.size());
+	if (n >= 0)
+		return fsetxattr(to, acl, value.data(), static_cast<size_t>(n), 0);
+	if (errno == ENODATA && !fremovexattr(to, acl))
+		return 0;
+	return errno == ENODATA || errno == EOPNOTSUPP ? 0 : -1;
+}
+
 // `other_name` is empty if the file has none.
 File open_new(const std::string &path, std::string &other_name)
 {
@@ -444,6 +463,8 @@ Replacement::Replacement(const File &old) : old_(old)
 	if ((made.st_uid != st.st_uid || made.st_gid != st.st_gid) && fchown(file_.fd(), st.st_uid, st.st_gid))
 		fail_errno(path_, "its owner cannot be given to a new file", errno,
 			   "run this as its owner, or as root");
+	if (copy_acl(old.fd(), file_.fd()))
+		fail_errno(path_, "its access control list cannot be given to a new file", errno, remedy_for(errno));
 	if (fchmod(file_.fd(), st.st_mode & 07777))
 		fail_errno(path_, "its mode cannot be given to a new file", errno, remedy_for(errno));
 }
