@@ -588,8 +588,15 @@ bool ubd_device_conflicts(struct ubd_device *d, const char *path, bool below, bo
  */
 int ubd_device_measure(struct ubd_device *d, ubd_u64 *bytes, bool *quiet);
 /*
+ * Around a call of ubd_device_grow() for which requests are held up: gets the guest's
+ * memory that it needs, and gives it back. ENOMEM is logged. Process context, sleeps.
+ */
+int ubd_device_begin_growth(struct ubd_device *d);
+void ubd_device_end_growth(struct ubd_device *d);
+/*
  * Measures once more and gives it that size. After an error, which is logged, the
- * device is as before. Process context, sleeps; a COW file may be copied.
+ * device is as before. Process context, sleeps, takes no memory of the guest; a COW
+ * file may be copied.
  */
 int ubd_device_grow(struct ubd_device *d, ubd_u64 *bytes);
 /* No request may be queued or in flight. Process context, sleeps. */

@@ -45,7 +45,8 @@ struct BitmapMemory {
 	void unmap();
 };
 
-// What a COW file becomes that grows; see CowFile::prepare_growth().
+// What a COW file becomes that grows; see CowFile::prepare_growth(). And the memory to
+// make it: there is to be had none on the way.
 struct CowGrown {
 	CowHeader header;
 	BitmapMemory memory;
@@ -53,6 +54,11 @@ struct CowGrown {
 	Successor file; // if it has to be another one
 	bool moved = false;
 	bool lost = false; // what was made may not outlive a crash, and nothing does from now on
+
+	char path[UBD_PATH_MAX]; // of the old file, without symbolic links
+	char directory[UBD_PATH_MAX]; // in which it is
+	char name[UBD_PATH_MAX]{}; // of the new one, until it takes the old one's place
+	u8 written[UBD_COW_HEADER_MAX]; // the header as it is in the file
 
 	~CowGrown() { memory.unmap(); }
 };
@@ -127,7 +133,7 @@ private:
 	Error grow_in_place(const OpenRequest &r, const HostFile &file, CowGrown &out);
 	Error extend(const HostFile &file, const CowHeader &grown, bool &lost);
 	Error grow_moved(const OpenRequest &r, const HostFile &file, CowGrown &out);
-	Error fill_successor(const HostFile &file, int to, const CowHeader &grown);
+	Error fill_successor(const HostFile &file, int to, CowGrown &out);
 	Error copy_data(const HostFile &file, int to, const CowHeader &grown);
 	Error copy_stretch(int from, int to, u64 first, u64 end, u64 shift);
 	Error load_bitmap(const CowRequest &r, const HostFile &file);

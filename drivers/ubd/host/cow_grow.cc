@@ -19,7 +19,7 @@
  * file system knows such files): when the guest is killed, nothing is left behind.
  *
  * Context: process, may sleep, under kernel/'s device mutex; the device's queue is
- * frozen, so memory comes without writing to disks (kernel/resize.c sees to that).
+ * frozen, so no memory of the guest is to be had (kernel/resize.c says why).
  */
 #include "cow_file.hh"
 #include "cow_io.hh"
@@ -176,14 +176,11 @@ void CowFile::adopt(HostFile &file, CowGrown &out)
 
 Error CowFile::grow_in_place(const OpenRequest &r, const HostFile &file, CowGrown &out)
 {
-	Scratch header(UBD_COW_HEADER_MAX);
-	if (!header.get())
-		return refuse(r, errno_nomem, "no memory", more_memory);
 	if (Error e = extend(file, out.header, out.lost))
 		return refuse_errno(r, "cannot grow", e, write_remedy(e));
-	(void)write_cow_header(out.header, reinterpret_cast<u8 *>(header.get()), UBD_COW_HEADER_MAX);
+	(void)write_cow_header(out.header, out.written, sizeof(out.written));
 	const CowHeaderPart part = size_in_header(out.header.version);
-	if (Error e = write_all(file.fd(), header.get() + part.offset, part.bytes, part.offset))
+	if (Error e = write_all(file.fd(), out.written + part.offset, part.bytes, part.offset))
 		return refuse_errno(r, "cannot write its header", e, write_remedy(e));
 	// By now it may be there, or not: both are right, but no later success would
 	// prove anything.
@@ -226,36 +223,31 @@ Error CowFile::extend(const HostFile &file, const CowHeader &grown, bool &lost)
 
 Error CowFile::grow_moved(const OpenRequest &r, const HostFile &file, CowGrown &out)
 {
-	Scratch path(UBD_PATH_MAX), name(UBD_PATH_MAX);
 	struct stat st;
-	if (!path.get() || !name.get())
-		return refuse(r, errno_nomem, "no memory", more_memory);
 	if (long n = sys::call(SYS_fstat, file.fd(), sys::arg(&st)); n < 0)
 		return refuse_errno(r, "cannot look at the file", to_error(n), "check the host");
-	UBD_TRY(find_name(r, file, st, path.get()));
-	Directory directory(path.get());
-	if (!directory.get())
-		return refuse(r, errno_nomem, "no memory", more_memory);
-	sys::Fd dir(sys::open(directory.get(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+	UBD_TRY(find_name(r, file, st, out.path));
+	copy_directory(out.path, out.directory);
+	sys::Fd dir(sys::open(out.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	sys::Fd fd;
 	Error e = to_error(dir.get());
 	// Better now than when the name is another file's.
 	if (!e)
 		e = to_error(sys::call(SYS_fsync, dir.get()));
 	if (!e)
-		e = make_file(path.get(), directory.get(), st, fd, name.get());
+		e = make_file(out.path, out.directory, st, fd, out.name);
 	if (!e)
-		e = fill_successor(file, fd.get(), out.header);
+		e = fill_successor(file, fd.get(), out);
 	if (!e)
-		e = open_named(fd, name.get(), out.file.fd);
+		e = open_named(fd, out.name, out.file.fd);
 	if (e)
 		e = refuse_errno(r, "its data have to move to a new file, which cannot be made", e, write_remedy(e));
 	else
 		e = file.prepare(r, out.file);
-	if (!e && (e = to_error(sys::call(SYS_rename, sys::arg(name.get()), sys::arg(path.get())))))
+	if (!e && (e = to_error(sys::call(SYS_rename, sys::arg(out.name), sys::arg(out.path)))))
 		e = refuse_errno(r, "its new file cannot take its place", e, write_remedy(e));
 	if (e) {
-		(void)sys::call(SYS_unlink, sys::arg(name.get()));
+		(void)sys::call(SYS_unlink, sys::arg(out.name));
 		return e;
 	}
 	// From here on there is no way back: which of both files a crash would leave,
@@ -267,15 +259,12 @@ Error CowFile::grow_moved(const OpenRequest &r, const HostFile &file, CowGrown &
 	return no_error;
 }
 
-Error CowFile::fill_successor(const HostFile &file, int to, const CowHeader &grown)
+Error CowFile::fill_successor(const HostFile &file, int to, CowGrown &out)
 {
-	Scratch header(UBD_COW_HEADER_MAX);
-	if (!header.get())
-		return Error{ errno_nomem };
-	UBD_TRY(copy_data(file, to, grown));
-	UBD_TRY(write_bits(to, grown));
-	const size_t n = write_cow_header(grown, reinterpret_cast<u8 *>(header.get()), UBD_COW_HEADER_MAX);
-	UBD_TRY(write_all(to, header.get(), n, 0));
+	UBD_TRY(copy_data(file, to, out.header));
+	UBD_TRY(write_bits(to, out.header));
+	const size_t n = write_cow_header(out.header, out.written, sizeof(out.written));
+	UBD_TRY(write_all(to, out.written, n, 0));
 	return to_error(sys::call(SYS_fsync, to));
 }
 

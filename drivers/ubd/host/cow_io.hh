@@ -40,16 +40,22 @@ private:
 	char *const memory_;
 };
 
-// The directory that the file is in, for sys::open(). nullptr: no memory.
+// The directory that the file is in, for sys::open(); UBD_PATH_MAX bytes at most.
+inline void copy_directory(const char *path, char *to)
+{
+	size_t n = __builtin_strlen(path);
+	while (n && path[n - 1] != '/')
+		n--;
+	ubd_k_snprintf(to, UBD_PATH_MAX, "%.*s", n ? static_cast<int>(n) : 1, n ? path : ".");
+}
+
+// The same in memory of its own. nullptr: there was none.
 class Directory : public Scratch {
 public:
 	explicit Directory(const char *path) : Scratch(UBD_PATH_MAX)
 	{
-		size_t n = __builtin_strlen(path);
-		while (n && path[n - 1] != '/')
-			n--;
 		if (get())
-			ubd_k_snprintf(get(), UBD_PATH_MAX, "%.*s", n ? static_cast<int>(n) : 1, n ? path : ".");
+			copy_directory(path, get());
 	}
 };
 

@@ -545,6 +545,23 @@ Error Device::measure(u64 &wanted)
 	return Error{ v.number };
 }
 
+Error Device::begin_growth()
+{
+	void *memory = ubd_k_zalloc(sizeof(CowGrown));
+	if (!memory)
+		return refuse(request(FileRole::container), errno_nomem, "no memory to grow",
+			      "give the guest more (mem=)");
+	grown_ = new (Place{ memory }) CowGrown;
+	return no_error;
+}
+
+void Device::end_growth()
+{
+	grown_->~CowGrown();
+	ubd_k_free(grown_);
+	grown_ = nullptr;
+}
+
 Error Device::grow(u64 &wanted)
 {
 	UBD_TRY(measure(wanted));
@@ -560,29 +577,23 @@ Error Device::grow(u64 &wanted)
 // changes.
 Error Device::grow_cow_file(u64 wanted)
 {
-	void *memory = ubd_k_zalloc(sizeof(CowGrown));
-	if (!memory)
-		return refuse(request(FileRole::container), errno_nomem, "no memory", "give the guest more (mem=)");
-	auto *grown = new (Place{ memory }) CowGrown;
 	bool lost = false;
 	Error e = cow_file_.commit_now(request(FileRole::container), file_, lost);
 	if (!e) {
 		tell_relay(false);
-		e = grow_cow_file(wanted, *grown);
+		e = take_grown(wanted);
 		tell_relay();
 	}
-	if (lost || grown->lost)
+	if (lost || grown_->lost)
 		first_.queue->lose_durability(errno_io);
-	grown->~CowGrown();
-	ubd_k_free(memory);
 	return e;
 }
 
-Error Device::grow_cow_file(u64 wanted, CowGrown &grown)
+Error Device::take_grown(u64 wanted)
 {
-	UBD_TRY(cow_file_.prepare_growth(request(FileRole::container), file_, wanted, grown));
+	UBD_TRY(cow_file_.prepare_growth(request(FileRole::container), file_, wanted, *grown_));
 	const unsigned long flags = ubd_k_lock(first_.k);
-	cow_file_.adopt(file_, grown);
+	cow_file_.adopt(file_, *grown_);
 	ubd_k_unlock(first_.k, flags);
 	return no_error;
 }
@@ -652,6 +663,16 @@ int ubd_device_measure(ubd_device *d, ubd_u64 *bytes, bool *quiet)
 {
 	*quiet = device(d).is_cow();
 	return device(d).measure(*bytes).number;
+}
+
+int ubd_device_begin_growth(ubd_device *d)
+{
+	return device(d).begin_growth().number;
+}
+
+void ubd_device_end_growth(ubd_device *d)
+{
+	device(d).end_growth();
 }
 
 int ubd_device_grow(ubd_device *d, ubd_u64 *bytes)

@@ -73,9 +73,11 @@ public:
 	Error open();
 	void info(ubd_device_info &out) const;
 	void host_memory(ubd_host_memory &out) const;
-	// See ubd_device_measure() and ubd_device_grow().
+	// See ubd_device_measure(), ubd_device_begin_growth() and what follows.
 	Error measure(u64 &bytes);
+	Error begin_growth();
 	Error grow(u64 &bytes);
+	void end_growth();
 	bool is_cow() const { return is_cow_; }
 	// One that every device has.
 	Queue &queue() { return *first_.queue; }
@@ -111,7 +113,7 @@ private:
 	Error open_threads(DeviceQueue &q, const EngineFiles &files);
 	void tell_relay(bool may_commit = true);
 	Error grow_cow_file(u64 bytes);
-	Error grow_cow_file(u64 bytes, CowGrown &grown);
+	Error take_grown(u64 bytes);
 	u64 bytes() const
 	{
 		return is_cow_ ? cow_file_.size().value : file_.size().value;
@@ -148,6 +150,7 @@ private:
 	int wake_fd_ = -1;
 	HostFile file_; // outlives the engines: declared before them
 	CowFile cow_file_;
+	CowGrown *grown_ = nullptr; // while it grows
 	RawLayout raw_layout_;
 	CowLayout cow_layout_{ cow_file_.cow() };
 	DeviceState state_;

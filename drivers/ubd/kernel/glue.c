@@ -310,9 +310,13 @@ void ubd_k_assert_failed(const char *what, const char *file, int line)
 	BUG();
 }
 
-/* Context: process, may sleep. */
+/*
+ * Not while a disk is frozen, see resize.c.
+ * Context: process, may sleep.
+ */
 void *ubd_k_zalloc(size_t bytes)
 {
+	WARN_ON_ONCE(current->flags & PF_MEMALLOC_NOIO);
 	return kvzalloc(bytes, GFP_KERNEL);
 }
 

@@ -18,8 +18,10 @@
 #define UBD_QUIET_MS 30000
 
 /*
- * Waits until no request is anywhere, and no commit; none begins until thaw(). What
- * allocates memory meanwhile must not wait for writes to disks: this might be the one.
+ * Waits until no request is anywhere, and no commit; none begins until thaw(). Nothing
+ * of ours asks for memory meanwhile: there may be none but what is to be swapped out, to
+ * this disk, and a small piece is looked for until it is found. What others need for
+ * themselves (a console) at least waits for no write to a disk.
  */
 static int quiet(struct ubd_disk *d, unsigned int *noio)
 {
@@ -48,8 +50,11 @@ static void thaw(struct ubd_disk *d, unsigned int noio)
 static int grow_quietly(struct ubd_disk *d, u64 *bytes)
 {
 	unsigned int noio;
-	int err = quiet(d, &noio);
+	int err = -ubd_device_begin_growth(d->device);
 
+	if (err)
+		return err;
+	err = quiet(d, &noio);
 	if (err)
 		pr_err("%s: %s: is as large as it was: requests have not ended for %u s; look at the host's disk, and "
 		       "try again\n",
@@ -57,6 +62,7 @@ static int grow_quietly(struct ubd_disk *d, u64 *bytes)
 	else
 		err = -ubd_device_grow(d->device, bytes);
 	thaw(d, noio);
+	ubd_device_end_growth(d->device);
 	return err;
 }
 
