@@ -93,6 +93,14 @@ Error sync_data(int fd)
 	return to_error(n);
 }
 
+Error sync_whole(int fd)
+{
+	long n;
+	while ((n = sys::call(SYS_fsync, fd)) == -errno_intr)
+		;
+	return to_error(n);
+}
+
 Error random_name(const char *path, char *to, size_t bytes)
 {
 	u64 random = 0;

@@ -233,7 +233,7 @@ Error CowFile::grow_moved(const OpenRequest &r, const HostFile &file, CowGrown &
 	Error e = to_error(dir.get());
 	// Better now than when the name is another file's.
 	if (!e)
-		e = to_error(sys::call(SYS_fsync, dir.get()));
+		e = sync_whole(dir.get());
 	if (!e)
 		e = make_file(out.path, out.directory, st, fd, out.name);
 	if (!e)
@@ -252,7 +252,7 @@ Error CowFile::grow_moved(const OpenRequest &r, const HostFile &file, CowGrown &
 	}
 	// From here on there is no way back: which of both files a crash would leave,
 	// nobody knows, and what is written goes to one of them.
-	e = to_error(sys::call(SYS_fsync, dir.get()));
+	e = sync_whole(dir.get());
 	out.lost = !!e;
 	if (e)
 		(void)refuse_errno(r, "the name of its new file cannot be made durable", e, write_remedy(e));
@@ -265,7 +265,7 @@ Error CowFile::fill_successor(const HostFile &file, int to, CowGrown &out)
 	UBD_TRY(write_bits(to, out.header));
 	const size_t n = write_cow_header(out.header, out.written, sizeof(out.written));
 	UBD_TRY(write_all(to, out.written, n, 0));
-	return to_error(sys::call(SYS_fsync, to));
+	return sync_whole(to);
 }
 
 Error CowFile::write_bits(int fd, const CowHeader &grown)

@@ -24,6 +24,8 @@ Error read_some(int fd, void *to, size_t most, size_t &have);
 Error read_all(int fd, void *to, size_t bytes, u64 offset);
 Error write_all(int fd, const void *from, size_t bytes, u64 offset);
 Error sync_data(int fd);
+// The same with its times; or of a directory, its names.
+Error sync_whole(int fd);
 // A name that nobody has: a stray file of a crash must not be in the way.
 Error random_name(const char *path, char *to, size_t bytes);
 
