@@ -345,7 +345,6 @@ grows_everywhere() {
 			guest_start "r$n-$i" "ubd0=$mnt/a.cow" <<-EOF
 				load commit_ms=0
 				truncate -s $bytes $mnt/base.img
-				sync $mnt/base.img
 				echo 'off-after $n' >$mnt/.power
 				if echo 1 >/sys/block/ubda/ubd/resize; then
 					touch $work/grown

@@ -14,8 +14,9 @@
  *	data, bits, header, fsync; a name; rename over the old one; fsync of the
  *	directory
  *
- * So after a crash at any point the name stands for the old file or for the new
- * one, each whole. The new one has no name as long as it is not (where the host's
+ * Before all that the backing file's length and time, which the header gets, are made
+ * durable. So after a crash at any point the name stands for the old file or for the
+ * new one, each whole. The new one has no name as long as it is not (where the host's
  * file system knows such files): when the guest is killed, nothing is left behind.
  *
  * Context: process, may sleep, under kernel/'s device mutex; the device's queue is
@@ -147,6 +148,11 @@ Error CowFile::prepare_growth(const OpenRequest &r, const HostFile &file, u64 by
 {
 	struct stat st;
 	const char *why = "";
+	// A header that outlives the length and time that it speaks of is for another file;
+	// and whoever grew that one need not have waited.
+	if (Error e = sync_whole(backing_.fd()))
+		return refuse_errno(r, "the length of its backing file cannot be made durable", e,
+				    "check the host's disk");
 	if (long n = sys::call(SYS_fstat, backing_.fd(), sys::arg(&st)); n < 0)
 		return refuse_errno(r, "cannot look at its backing file", to_error(n), "check the host");
 	out.header = header_;
