@@ -361,6 +361,69 @@ test_refused() {
 	EOF
 }
 
+# What somebody has cut off is not made good by zeros: in place or by another file. If
+# nothing was lost, it does not matter.
+test_cut() {
+	base 15
+	guest one "ubd0=$work/a.cow,$work/base.img" "ubd1=$work/b.cow,$work/base.img" <<-EOF
+		$resize_script
+		load
+		"\$tool" pattern write /dev/ubda 20000 1000 1
+		"\$tool" pattern write /dev/ubdb 0 1000 1
+		sync /dev/ubda /dev/ubdb
+		truncate -s -10M $work/a.cow $work/b.cow
+		for size in 16 40; do
+			truncate -s \${size}M $work/base.img
+			refused resize ubda
+			size_is ubda $((15 * mib))
+			resize ubdb
+			size_is ubdb \$((size * mib))
+		done
+		"\$tool" pattern check /dev/ubdb 0 1000 1
+		"\$tool" pattern write /dev/ubda 20000 1000 2
+		resize ubda
+		size_is ubda $((40 * mib))
+		"\$tool" pattern check /dev/ubda 20000 1000 2
+		unload
+	EOF
+	expect_eq 'complaints' "$(log_count one "ubda: $work/a.cow: is cut short: by its bitmap it has sectors behind its end at byte $((12288 + 5 * mib)), which are lost")" 2
+	"$ubd_cow" check a.cow
+	"$ubd_cow" check b.cow
+}
+
+# One on a block device, which has to grow before.
+test_block_device() {
+	local disk
+
+	base 15
+	"$ubd_cow" create a.cow base.img
+	disk=$(losetup -f --show a.cow 2>/dev/null) || skip "the host lets no loop device be made"
+	at_end "losetup -d $disk"
+	guest_start one "ubd0=$disk" <<-EOF
+		$resize_script
+		load
+		"\$tool" pattern write /dev/ubda 20000 1000 1
+		truncate -s 16M $work/base.img
+		refused resize ubda
+		size_is ubda $((15 * mib))
+		touch \$work/refused
+		until_file \$work/grown
+		resize ubda
+		size_is ubda $((16 * mib))
+		"\$tool" pattern check /dev/ubda 20000 1000 1
+		"\$tool" pattern write /dev/ubda 32000 768 2
+		unload
+	EOF
+	guest_await one refused
+	truncate -s +1M a.cow
+	losetup -c "$disk"
+	touch grown
+	guest_wait one
+	expect_eq 'status of guest one' "$status" 0
+	expect_once one "ubda: $disk: is on a block device that is too small for it; grow that first"
+	"$ubd_cow" check "$disk"
+}
+
 # The host is full before the new file is whole: nothing has changed, and nothing is
 # left; with room again it grows.
 test_host_full() {

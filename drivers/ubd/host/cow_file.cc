@@ -472,11 +472,10 @@ Error CowFile::check_sizes(const CowRequest &r, const HostFile &file)
 	return no_error;
 }
 
-// As the kernel's own driver leaves it, it ends behind the last sector that was
-// written: then it gets its whole length. If it ends before, it was cut.
-Error CowFile::lengthen(const OpenRequest &r, const HostFile &file)
+// Whether a file of that length has all sectors that are its own by the bitmap. If not
+// it was cut.
+Error CowFile::check_length(const OpenRequest &r, u64 bytes) const
 {
-	const u64 bytes = file.size().value;
 	if (bytes >= header_.file_bytes())
 		return no_error;
 	bool lost;
@@ -489,7 +488,16 @@ Error CowFile::lengthen(const OpenRequest &r, const HostFile &file)
 			  r.disk, r.shown, bytes, header_.file_bytes(), r.shown);
 		return Error{ errno_inval };
 	}
-	if (file.read_only())
+	return no_error;
+}
+
+// As the kernel's own driver leaves it, it ends behind the last sector that was
+// written: then it gets its whole length.
+Error CowFile::lengthen(const OpenRequest &r, const HostFile &file)
+{
+	const u64 bytes = file.size().value;
+	UBD_TRY(check_length(r, bytes));
+	if (bytes >= header_.file_bytes() || file.read_only())
 		return no_error;
 	Error e = to_error(sys::call(SYS_ftruncate, file.fd(), static_cast<long>(header_.file_bytes())));
 	return e ? refuse_errno(r, "cannot get its whole length", e, write_remedy(e)) : no_error;

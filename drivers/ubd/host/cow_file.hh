@@ -53,6 +53,7 @@ struct CowGrown {
 	CowBitmap bitmap; // in that memory
 	Successor file; // if it has to be another one
 	bool moved = false;
+	u64 old_bytes = 0; // that the old file has
 	bool lost = false; // what was made may not outlive a crash, and nothing does from now on
 
 	char path[UBD_PATH_MAX]; // of the old file, without symbolic links
@@ -125,16 +126,18 @@ private:
 	Error open_backing(const CowRequest &r, HostFile &file);
 	Error check_plain(const CowRequest &r, const OpenRequest &base);
 	Error check_sizes(const CowRequest &r, const HostFile &file);
+	Error check_length(const OpenRequest &r, u64 bytes) const;
 	Error lengthen(const OpenRequest &r, const HostFile &file);
 	Error check_mtime(const CowRequest &r, const struct stat &st);
 	Error switch_backing(const CowRequest &r, HostFile &file);
 	void use(const BitmapMemory &memory);
 	Error write_bits(int fd, const CowHeader &header);
 	Error grow_in_place(const OpenRequest &r, const HostFile &file, CowGrown &out);
-	Error extend(const HostFile &file, const CowHeader &grown, bool &lost);
+	Error measure_whole(const OpenRequest &r, const HostFile &file, u64 &bytes) const;
+	Error extend(const HostFile &file, CowGrown &out);
 	Error grow_moved(const OpenRequest &r, const HostFile &file, CowGrown &out);
 	Error fill_successor(const HostFile &file, int to, CowGrown &out);
-	Error copy_data(const HostFile &file, int to, const CowHeader &grown);
+	Error copy_data(const HostFile &file, int to, const CowGrown &out);
 	Error copy_stretch(int from, int to, u64 first, u64 end, u64 shift);
 	Error load_bitmap(const CowRequest &r, const HostFile &file);
 	Error load_extent(const HostFile &file, u64 from, u64 end);

@@ -155,6 +155,7 @@ Error CowFile::prepare_growth(const OpenRequest &r, const HostFile &file, u64 by
 				    "check the host's disk");
 	if (long n = sys::call(SYS_fstat, backing_.fd(), sys::arg(&st)); n < 0)
 		return refuse_errno(r, "cannot look at its backing file", to_error(n), "check the host");
+	UBD_TRY(measure_whole(r, file, out.old_bytes));
 	out.header = header_;
 	const CowGrowth how = grow_cow(out.header, bytes, static_cast<u64>(st.st_mtime), why);
 	if (how == CowGrowth::refused)
@@ -164,6 +165,14 @@ Error CowFile::prepare_growth(const OpenRequest &r, const HostFile &file, u64 by
 	out.bitmap.move_to(out.memory.parts, out.header.sectors());
 	out.moved = how == CowGrowth::moved;
 	return out.moved ? grow_moved(r, file, out) : grow_in_place(r, file, out);
+}
+
+// Somebody may have cut it off, and once it is longer nobody could see that any more. A
+// block device may have grown.
+Error CowFile::measure_whole(const OpenRequest &r, const HostFile &file, u64 &bytes) const
+{
+	UBD_TRY(file.measure_again(r, bytes));
+	return check_length(r, bytes);
 }
 
 void CowFile::adopt(HostFile &file, CowGrown &out)
@@ -182,7 +191,9 @@ void CowFile::adopt(HostFile &file, CowGrown &out)
 
 Error CowFile::grow_in_place(const OpenRequest &r, const HostFile &file, CowGrown &out)
 {
-	if (Error e = extend(file, out.header, out.lost))
+	if (file.is_block_device() && out.old_bytes < out.header.file_bytes())
+		return refuse(r, errno_nospc, "is on a block device that is too small for it", "grow that first");
+	if (Error e = extend(file, out))
 		return refuse_errno(r, "cannot grow", e, write_remedy(e));
 	(void)write_cow_header(out.header, out.written, sizeof(out.written));
 	const CowHeaderPart part = size_in_header(out.header.version);
@@ -200,14 +211,11 @@ Error CowFile::grow_in_place(const OpenRequest &r, const HostFile &file, CowGrow
  * are whatever their writer left there: all of the new bits are written. The old ones
  * in the same block are as they were committed.
  */
-Error CowFile::extend(const HostFile &file, const CowHeader &grown, bool &lost)
+Error CowFile::extend(const HostFile &file, CowGrown &out)
 {
-	struct stat st;
-	UBD_TRY(to_error(sys::call(SYS_fstat, file.fd(), sys::arg(&st))));
-	if (S_ISREG(st.st_mode) && static_cast<u64>(st.st_size) < grown.file_bytes())
+	const CowHeader &grown = out.header;
+	if (out.old_bytes < grown.file_bytes())
 		UBD_TRY(to_error(sys::call(SYS_ftruncate, file.fd(), static_cast<long>(grown.file_bytes()))));
-	else if (!S_ISREG(st.st_mode) && file.size().value < grown.file_bytes())
-		return Error{ errno_nospc };
 	const u64 block = CowBitmap::block_bytes;
 	Error e;
 	for (u64 at = header_.sectors() / 8 / block * block; !e && at < grown.bitmap_bytes; at += block) {
@@ -220,7 +228,7 @@ Error CowFile::extend(const HostFile &file, const CowHeader &grown, bool &lost)
 	}
 	if (!e && !no_flush_) {
 		e = sync_data(file.fd());
-		lost = !!e;
+		out.lost = !!e;
 	}
 	return e;
 }
@@ -250,6 +258,8 @@ Error CowFile::grow_moved(const OpenRequest &r, const HostFile &file, CowGrown &
 		e = refuse_errno(r, "its data have to move to a new file, which cannot be made", e, write_remedy(e));
 	else
 		e = file.prepare(r, out.file);
+	if (!e) // as to what was copied
+		e = measure_whole(r, file, out.old_bytes);
 	if (!e && (e = to_error(sys::call(SYS_rename, sys::arg(out.name), sys::arg(out.path)))))
 		e = refuse_errno(r, "its new file cannot take its place", e, write_remedy(e));
 	if (e) {
@@ -267,7 +277,7 @@ Error CowFile::grow_moved(const OpenRequest &r, const HostFile &file, CowGrown &
 
 Error CowFile::fill_successor(const HostFile &file, int to, CowGrown &out)
 {
-	UBD_TRY(copy_data(file, to, out.header));
+	UBD_TRY(copy_data(file, to, out));
 	UBD_TRY(write_bits(to, out.header));
 	const size_t n = write_cow_header(out.header, out.written, sizeof(out.written));
 	UBD_TRY(write_all(to, out.written, n, 0));
@@ -288,15 +298,13 @@ Error CowFile::write_bits(int fd, const CowHeader &grown)
 
 // Shared where the host's file system can, copied where not. What was never written
 // is a hole, and what was made zeros too.
-Error CowFile::copy_data(const HostFile &file, int to, const CowHeader &grown)
+Error CowFile::copy_data(const HostFile &file, int to, const CowGrown &out)
 {
-	struct stat st;
-	UBD_TRY(to_error(sys::call(SYS_fstat, file.fd(), sys::arg(&st))));
-	const u64 length = static_cast<u64>(st.st_size);
+	const CowHeader &grown = out.header;
 	file_clone_range all{};
 	all.src_fd = file.fd();
 	all.src_offset = header_.data_offset;
-	all.src_length = length - min(length, header_.data_offset);
+	all.src_length = out.old_bytes - min(out.old_bytes, header_.data_offset);
 	all.dest_offset = grown.data_offset;
 	const bool shared = all.src_length && sys::call(SYS_ioctl, to, FICLONERANGE, sys::arg(&all)) == 0;
 	if (!shared)
