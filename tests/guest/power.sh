@@ -399,6 +399,44 @@ test_grows() {
 	grows_everywhere 20 2
 }
 
+# Its data are copied, and not yet durable, when the COW file gets another name and
+# something else its own: it stays what it is, and grows the next time.
+test_renamed() {
+	local until=$((SECONDS + patience))
+
+	small_overlay
+	noise landed 1
+	truncate -s 4K landed
+	power_on 0 1500
+	guest_start one "ubd0=$mnt/a.cow" <<-EOF
+		load commit_ms=0
+		truncate -s 20M $mnt/base.img
+		refused eval 'echo 1 >/sys/block/ubda/ubd/resize'
+		same size "\$(blockdev --getsize64 /dev/ubda)" $((1 << 20))
+		same names "\$(cd $mnt && echo a.cow* b.cow*)" 'a.cow b.cow'
+		dd if=$work/landed of=/dev/ubda bs=1K seek=700 oflag=direct conv=notrunc,fsync status=none
+		echo 1 >/sys/block/ubda/ubd/resize
+		same size "\$(blockdev --getsize64 /dev/ubda)" $((20 << 20))
+		unload
+	EOF
+	until compgen -G "$mnt/a.cow.new-*" >new; do
+		[ "$SECONDS" -lt "$until" ] || fail 'there is no new file'
+		sleep 0.01
+	done
+	mv "$mnt/a.cow" "$mnt/b.cow"
+	echo "somebody else's" >"$mnt/a.cow"
+	guest_wait one
+	expect_eq 'status of guest one' "$status" 0
+	expect_once one "ubda: $mnt/a.cow: its data have to move .*, but it was renamed meanwhile"
+	expect_eq 'the other file' "$(<"$mnt/a.cow")" "somebody else's"
+	"$ubd_cow" check "$mnt/b.cow"
+	"$ubd_cow" merge "$mnt/b.cow" --into view.img
+	dd if=landed of=want.img bs=1K seek=700 conv=notrunc status=none
+	truncate -s 20M want.img
+	cmp view.img want.img || fail 'b.cow shows something else'
+	unplug
+}
+
 bitmap_at=8192
 
 # bits: the bitmap of a.cow, as it is to be seen

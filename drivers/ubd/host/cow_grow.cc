@@ -42,6 +42,27 @@ constexpr u64 breath_bytes = 16 << 20;
 // Fewer sectors than that between two that are written are copied with them.
 constexpr u64 copied_gap = 128;
 
+// The name is the file's, and its only one.
+Error check_name(const OpenRequest &r, const HostFile &file, const char *name)
+{
+	struct stat st, named;
+	if (long n = sys::call(SYS_fstat, file.fd(), sys::arg(&st)); n < 0)
+		return refuse_errno(r, "cannot look at the file", to_error(n), "check the host");
+	if (st.st_nlink > 1)
+		return refuse(r, errno_mlink,
+			      "its data have to move to a new file, which can replace only one of its names",
+			      "remove its hard links");
+	if (!st.st_nlink)
+		return refuse(r, errno_noent, "its data have to move to a new file, but it has no name any more",
+			      "copy what you need to another disk");
+	if (stat_path(name, named) || !file.is(named))
+		return refuse(r, errno_again,
+			      "its data have to move to a new file, but it was renamed meanwhile, or is not to be "
+			      "found by its name",
+			      "try again");
+	return no_error;
+}
+
 /*
  * The name that the file has now, without symbolic links: whatever name it was
  * opened by, and whoever moved it since. The one message says why it has none that
@@ -50,7 +71,6 @@ constexpr u64 copied_gap = 128;
 Error find_name(const OpenRequest &r, const HostFile &file, const struct stat &st, char *to)
 {
 	char link[40];
-	struct stat named;
 	ubd_k_snprintf(link, sizeof(link), "/proc/self/fd/%d", file.fd());
 	const long n = sys::call(SYS_readlink, sys::arg(link), sys::arg(to), UBD_PATH_MAX - 1);
 	if (n < 0)
@@ -61,14 +81,7 @@ Error find_name(const OpenRequest &r, const HostFile &file, const struct stat &s
 		return refuse(r, errno_opnotsupp,
 			      "its data would have to move, but it is no file that another one can replace",
 			      "make a COW file that is larger");
-	if (st.st_nlink > 1)
-		return refuse(r, errno_mlink,
-			      "its data have to move to a new file, which can replace only one of its names",
-			      "remove its hard links");
-	if (stat_path(to, named) || !file.is(named))
-		return refuse(r, errno_noent, "its data have to move to a new file, but it has no name any more",
-			      "copy what you need to another disk");
-	return no_error;
+	return check_name(r, file, to);
 }
 
 // A file without a name, or `name`, in the directory; owner and mode of the old one.
@@ -258,8 +271,11 @@ Error CowFile::grow_moved(const OpenRequest &r, const HostFile &file, CowGrown &
 		e = refuse_errno(r, "its data have to move to a new file, which cannot be made", e, write_remedy(e));
 	else
 		e = file.prepare(r, out.file);
-	if (!e) // as to what was copied
+	// To copy takes minutes. Was all there, and is the name still not another file's?
+	if (!e)
 		e = measure_whole(r, file, out.old_bytes);
+	if (!e)
+		e = check_name(r, file, out.path);
 	if (!e && (e = to_error(sys::call(SYS_rename, sys::arg(out.name), sys::arg(out.path)))))
 		e = refuse_errno(r, "its new file cannot take its place", e, write_remedy(e));
 	if (e) {
