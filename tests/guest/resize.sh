@@ -183,6 +183,36 @@ test_cow() {
 	grow_cow commit_ms=200
 }
 
+# Who may use the file that grows may use the new one, and nobody else may.
+test_acl() {
+	local mib=40
+
+	base 15
+	mkdir own
+	"$ubd_cow" create own/a.cow base.img
+	guest_start one "ubd0=$work/own/a.cow" <<-EOF
+		$resize_script
+		load
+		for size in 40 80; do
+			until_file \$work/grow.\$size
+			truncate -s \${size}M $work/base.img
+			resize ubda
+			size_is ubda \$((size * mib))
+			touch \$work/grown.\$size
+		done
+		unload
+	EOF
+	grow() {
+		touch grow.$mib
+		guest_await one grown.$mib
+		mib=$((mib * 2))
+	}
+	keeps_acl own/a.cow grow
+	guest_wait one
+	expect_eq 'status of guest one' "$status" 0
+	"$ubd_cow" check own/a.cow
+}
+
 limit[cow_direct]=300
 test_cow_direct() {
 	patience=200

@@ -104,6 +104,7 @@ enum ErrnoValue : int {
 	errno_range = 34,
 	errno_nametoolong = 36,
 	errno_nosys = 38,
+	errno_nodata = 61,
 	errno_opnotsupp = 95,
 	errno_timedout = 110,
 	errno_canceled = 125,

@@ -84,8 +84,28 @@ Error find_name(const OpenRequest &r, const HostFile &file, const struct stat &s
 	return check_name(r, file, to);
 }
 
-// A file without a name, or `name`, in the directory; owner and mode of the old one.
-Error make_file(const char *path, const char *directory, const struct stat &old, sys::Fd &fd, char *name)
+/*
+ * Where a file has an access control list, the mode's bits for its group are a bound
+ * for all whom it names, and not what the group may. If it has none, what its directory
+ * gives to new files is not meant for it. The buffer has Cow::buffer_bytes.
+ */
+Error copy_acl(int from, int to, u8 *buffer)
+{
+	constexpr const char *acl = "system.posix_acl_access";
+	long n = sys::call(SYS_fgetxattr, from, sys::arg(acl), sys::arg(buffer), Cow::buffer_bytes);
+	if (n >= 0)
+		return to_error(sys::call(SYS_fsetxattr, to, sys::arg(acl), sys::arg(buffer), n, 0));
+	if (n == -errno_nodata)
+		n = sys::call(SYS_fremovexattr, to, sys::arg(acl));
+	return n == -errno_nodata || n == -errno_opnotsupp ? no_error : to_error(n);
+}
+
+/*
+ * A file without a name, or `name`, in the directory; whoever may use the old one, open
+ * as `from`, may use it. The buffer has Cow::buffer_bytes.
+ */
+Error make_file(const char *path, const char *directory, int from, const struct stat &old, u8 *buffer, sys::Fd &fd,
+		char *name)
 {
 	if (Error e = random_name(path, name, UBD_PATH_MAX)) {
 		name[0] = '\0'; // nobody's
@@ -99,6 +119,7 @@ Error make_file(const char *path, const char *directory, const struct stat &old,
 	UBD_TRY(to_error(sys::call(SYS_fstat, fd.get(), sys::arg(&st))));
 	if (st.st_uid != old.st_uid || st.st_gid != old.st_gid)
 		UBD_TRY(to_error(sys::call(SYS_fchown, fd.get(), old.st_uid, old.st_gid)));
+	UBD_TRY(copy_acl(from, fd.get(), buffer)); // before the mode, which would say too much without it
 	return to_error(sys::call(SYS_fchmod, fd.get(), old.st_mode & 07777));
 }
 
@@ -262,7 +283,7 @@ Error CowFile::grow_moved(const OpenRequest &r, const HostFile &file, CowGrown &
 	if (!e)
 		e = sync_whole(dir.get());
 	if (!e)
-		e = make_file(out.path, out.directory, st, fd, out.name);
+		e = make_file(out.path, out.directory, file.fd(), st, cow_.buffer, fd, out.name);
 	if (!e)
 		e = fill_successor(file, fd.get(), out);
 	if (!e)
