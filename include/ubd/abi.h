@@ -372,6 +372,8 @@ void ubd_queue_stats(struct ubd_queue *q, struct ubd_stats *out);
 void ubd_stats_add(struct ubd_stats *sum, const struct ubd_stats *one);
 /* Fills in the second group. */
 void ubd_queue_memory(struct ubd_queue *q, struct ubd_memory *m);
+/* Of a COW device: a commit begins, whatever its age. Process context. */
+void ubd_queue_begin_commit(struct ubd_queue *q);
 /*
  * The device goes, and no request is left: no commit begins any more. True when
  * none is in flight. Process context.

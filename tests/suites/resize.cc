@@ -365,6 +365,38 @@ UBD_CASE(a_queue_stands)
 	CHECK(log_has("was removed"));
 }
 
+// What landed is made durable while the guest goes on, so that little is left for when
+// it stands: bits, and what has no new ones.
+UBD_CASE(a_queue_commits_before_it_stands)
+{
+	WorldConfig c;
+	c.cow_sectors = 512;
+	c.commit_ms = 0;
+	Fixture f(c);
+	World &w = *f;
+	CHECK(w.send_new(UBD_OP_WRITE, 0, 4096).ok());
+	for (u32 commits : each(1u, 1u)) {
+		const u64 syncs = w.engine.ops[static_cast<u8>(HostOp::sync)];
+		w.engine.hold = true;
+		w.queue.begin_commit();
+		CHECK(!w.queue.drained());
+		while (w.engine.with_host()) {
+			w.engine.complete(0);
+			w.interrupt();
+		}
+		CHECK(w.queue.drained());
+		CHECK_EQ(w.stats().dirty_sectors, 0);
+		CHECK_EQ(w.stats().commits, commits);
+		CHECK(w.engine.ops[static_cast<u8>(HostOp::sync)] > syncs);
+		w.queue.resume();
+		w.engine.hold = false;
+		CHECK(w.send_new(UBD_OP_WRITE, 0, 4096).ok());
+	}
+	w.queue.lose_durability(errno_io);
+	w.queue.begin_commit();
+	CHECK(w.queue.drained());
+}
+
 // The guest reboots while a commit is waited for: what landed after its seal is
 // committed, too, since who waits does not come to it any more.
 UBD_CASE(a_queue_stands_when_the_guest_ends)
@@ -418,6 +450,7 @@ const ubd_test_case ubd_suite_resize[] = {
 	UBD_ENTRY(bits_in_other_memory),
 	UBD_ENTRY(stretches),
 	UBD_ENTRY(a_queue_stands),
+	UBD_ENTRY(a_queue_commits_before_it_stands),
 	UBD_ENTRY(a_queue_stands_when_the_guest_ends),
 	UBD_ENTRY(durability_lost_elsewhere),
 	{ nullptr, nullptr },

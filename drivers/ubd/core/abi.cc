@@ -86,6 +86,11 @@ void ubd_queue_memory(ubd_queue *q, ubd_memory *m)
 	queue(q).account(*m);
 }
 
+void ubd_queue_begin_commit(ubd_queue *q)
+{
+	queue(q).begin_commit();
+}
+
 bool ubd_queue_drained(ubd_queue *q)
 {
 	return queue(q).drained();

@@ -232,6 +232,16 @@ bool Queue::show_state(char *to, size_t bytes)
 	return !failed && !stop_error_;
 }
 
+// Without new bits, too: what was overwritten in place is not durable either.
+// Context: process, no lock held.
+void Queue::begin_commit()
+{
+	Guard guard(*this);
+	if (!config_.cow->poisoned)
+		start_commit();
+	serve(Reaper::submitter);
+}
+
 // Context: process, no lock held.
 bool Queue::drained()
 {

@@ -113,6 +113,9 @@ public:
 	// In words, at most so many bytes: running, stopped and why, or failed.
 	// True if it is running.
 	bool show_state(char *to, size_t bytes);
+	// Of a COW device: what has landed is to be made durable now, though nobody asks for
+	// that. Process context.
+	void begin_commit();
 	// The device goes: no more commits begin. True when none is with the host.
 	bool drained();
 	// It stays after all: commits begin again. Process context.

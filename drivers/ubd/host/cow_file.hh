@@ -64,6 +64,8 @@ struct CowGrown {
 	~CowGrown() { memory.unmap(); }
 };
 
+class Breath; // see cow_grow.cc
+
 class CowFile {
 public:
 	CowFile() = default;
@@ -138,7 +140,7 @@ private:
 	Error grow_moved(const OpenRequest &r, const HostFile &file, CowGrown &out);
 	Error fill_successor(const HostFile &file, int to, CowGrown &out);
 	Error copy_data(const HostFile &file, int to, const CowGrown &out);
-	Error copy_stretch(int from, int to, u64 first, u64 end, u64 shift);
+	Error copy_stretch(int from, int to, u64 first, u64 end, u64 shift, Breath &breath);
 	Error load_bitmap(const CowRequest &r, const HostFile &file);
 	Error load_extent(const HostFile &file, u64 from, u64 end);
 

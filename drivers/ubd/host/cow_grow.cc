@@ -159,6 +159,33 @@ u64 copy_in_kernel(int from, int to, u64 at, u64 end, u64 shift)
 
 } // namespace
 
+/*
+ * What is copied goes on to the host's disk as it comes, while the guest's other tasks
+ * have a turn: in the fsync at the end the whole guest stands, so there should be little
+ * left for it to do. It alone says whether all went well.
+ */
+class Breath {
+public:
+	explicit Breath(int fd) : fd_(fd) {}
+	// So many bytes more, and what was copied ends there.
+	void copied(u64 bytes, u64 end)
+	{
+		bytes_ += bytes;
+		if (bytes_ < breath_bytes)
+			return;
+		(void)sys::call(SYS_sync_file_range, fd_, static_cast<long>(begun_), static_cast<long>(end - begun_),
+				SYNC_FILE_RANGE_WRITE);
+		begun_ = end;
+		bytes_ = 0;
+		ubd_k_sleep_ms(1);
+	}
+
+private:
+	const int fd_;
+	u64 begun_ = 0; // write-back has, up to there
+	u64 bytes_ = 0; // since then
+};
+
 Error CowFile::commit_now(const OpenRequest &r, const HostFile &file, bool &lost)
 {
 	CowBitmap &bitmap = cow_.bitmap;
@@ -349,17 +376,18 @@ Error CowFile::copy_data(const HostFile &file, int to, const CowGrown &out)
 	UBD_TRY(to_error(sys::call(SYS_ftruncate, to, static_cast<long>(grown.file_bytes()))));
 	if (shared)
 		return no_error;
+	Breath breath(to);
 	u64 first = 0, n;
 	for (; (n = cow_.bitmap.next_stretch(first, copied_gap)); first += n) {
 		const u64 at = header_.data_offset + (first << UBD_SECTOR_SHIFT);
 		UBD_TRY(copy_stretch(file.fd(), to, at, at + (n << UBD_SECTOR_SHIFT),
-				     grown.data_offset - header_.data_offset));
+				     grown.data_offset - header_.data_offset, breath));
 	}
 	return no_error;
 }
 
 // Bytes of the old file, which lie `shift` further behind in the new one.
-Error CowFile::copy_stretch(int from, int to, u64 first, u64 end, u64 shift)
+Error CowFile::copy_stretch(int from, int to, u64 first, u64 end, u64 shift, Breath &breath)
 {
 	for (u64 at = first; at < end;) {
 		const long data = sys::call(SYS_lseek, from, static_cast<long>(at), SEEK_DATA);
@@ -379,8 +407,7 @@ Error CowFile::copy_stretch(int from, int to, u64 first, u64 end, u64 shift)
 				done += part;
 			}
 			at += n;
-			if (n == breath_bytes)
-				ubd_k_sleep_ms(1);
+			breath.copied(n, at + shift);
 		}
 	}
 	return no_error;

@@ -32,6 +32,8 @@ static int quiet(struct ubd_disk *d, unsigned int *noio)
 	blk_freeze_queue_start(q);
 	if (!blk_mq_freeze_queue_wait_timeout(q, msecs_to_jiffies(UBD_QUIET_MS)))
 		return -EBUSY;
+	/* Host calls in which the guest stands have less to do then. */
+	ubd_queue_begin_commit(d->kq.queue);
 	while (!ubd_queue_drained(d->kq.queue)) {
 		if (time_after(jiffies, until))
 			return -EBUSY;
