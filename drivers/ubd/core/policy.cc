@@ -24,6 +24,9 @@ Verdict judge(HostOp op, int error)
 	case errno_nosys:
 		return op == HostOp::punch || op == HostOp::zero || op == HostOp::allocate ? Verdict::unsupported
 											   : Verdict::fail;
+	case errno_inval:
+		// A block device wants whole blocks, which a bitmap need not be. It has space.
+		return op == HostOp::allocate ? Verdict::unsupported : Verdict::fail;
 	default:
 		return Verdict::fail;
 	}
