@@ -297,6 +297,52 @@ test_plug_at_reboot() {
 	expect_once one 'ubdc: c.img: is not added: the guest goes down; '
 }
 
+# The helper was killed, and the host has no descriptors for another one. Its number
+# comes to somebody else, who must not be killed when the guest ends.
+test_helper_not_replaced() {
+	local img dead stranger
+
+	{ echo 20000 >/proc/sys/kernel/ns_last_pid; } 2>/dev/null || skip 'who is not root cannot choose the number of a process'
+	img=$(image a.img 16M)
+	# A program that is begun needs descriptors of the host's, too: none is, meanwhile.
+	guest_start one "ubd0=$img" <<-'EOF'
+		load
+		"$tool" records write /dev/ubda $work/ack &
+		until_file $work/ack
+		touch $work/ready
+		while [ ! -e $work/taken ]; do
+			:
+		done
+		echo o >/proc/sysrq-trigger
+		while :; do
+			:
+		done
+	EOF
+	guest_await one ready
+	dead=$(relay_of one)
+	prlimit --pid "${guest_pid[one]}" --nofile=8:
+	kill -KILL "$dead"
+	for i in $(seq 300); do
+		[ "$(log_count one 'was killed and cannot be started')" = 0 ] || break
+		sleep 0.1
+	done
+	expect_log one 'was killed and cannot be started: error -24;'
+	for i in $(seq 20); do
+		echo $((dead - 1)) >/proc/sys/kernel/ns_last_pid
+		sleep 100 &
+		stranger=$!
+		[ "$stranger" != "$dead" ] || break
+		kill "$stranger"
+		wait "$stranger" 2>/dev/null || true
+	done
+	at_end "kill $stranger"
+	expect_eq 'number of the other process' "$stranger" "$dead"
+	touch taken
+	guest_wait one
+	expect_eq status "$status" 0
+	grep -q '^State:.*sleeping' "/proc/$stranger/status" || fail 'the module killed a process that is not its own'
+}
+
 # Signals from outside mean nothing by themselves.
 test_stray_signals() {
 	local img

@@ -67,6 +67,7 @@ struct Relay {
 	sys::Fd control; // our end of a socket to the helper
 	char *stacks = nullptr; // of helper and committer, each with a guard page below
 	int pid = 0; // 0: stopped, for good
+	bool waited_for = false; // it has ended; its number may be anybody's by now
 	int parent = 0;
 	// For the helper; in our table, of which it begins with a copy.
 	int event_fd = -1;
@@ -475,10 +476,27 @@ int connect_helper(Relay &r, FarEnds &far)
 	return 0;
 }
 
-void wait_for_end(int pid)
+void wait_for_end(Relay &r)
 {
-	while (sys::call(SYS_wait4, pid, 0, __WALL) == -errno_intr)
+	while (sys::call(SYS_wait4, r.pid, 0, __WALL) == -errno_intr)
 		;
+	r.waited_for = true;
+}
+
+// False if it lives.
+bool has_ended(Relay &r)
+{
+	if (!r.waited_for)
+		r.waited_for = sys::call(SYS_wait4, r.pid, 0, WNOHANG | __WALL) != 0;
+	return r.waited_for;
+}
+
+void end(Relay &r)
+{
+	if (has_ended(r))
+		return;
+	(void)sys::call(SYS_kill, r.pid, SIGKILL);
+	wait_for_end(r);
 }
 
 int launch(Relay &r)
@@ -487,6 +505,7 @@ int launch(Relay &r)
 	if (pid < 0)
 		return check(pid);
 	r.pid = static_cast<int>(pid);
+	r.waited_for = false;
 	struct {
 		long sec, nsec;
 	} pause{ start_patience_ms / 1000, 0 };
@@ -494,16 +513,15 @@ int launch(Relay &r)
 		long n = sys::call(SYS_futex, sys::arg(&r.state), FUTEX_WAIT, starting, sys::arg(&pause));
 		// UML's clock interrupts the wait, which begins anew: look at the
 		// helper each time, it may have been killed by a sandbox.
-		if (sys::call(SYS_wait4, r.pid, 0, WNOHANG | __WALL) == r.pid)
+		if (has_ended(r))
 			return errno_perm;
 		if (n < 0 && n != -errno_intr && n != -errno_again) {
-			(void)sys::call(SYS_kill, r.pid, SIGKILL);
-			wait_for_end(r.pid);
+			end(r);
 			return check(n);
 		}
 	}
 	if (r.state == failed) {
-		wait_for_end(r.pid);
+		wait_for_end(r);
 		return errno_io;
 	}
 	return 0;
@@ -613,8 +631,7 @@ int ubd_relay_revive()
 	using namespace ubd;
 	RelayGuard guard;
 	Relay *r = the_relay;
-	// Zero: it lives. Else it was just waited for, or was before.
-	if (!r || !r->pid || sys::call(SYS_wait4, r->pid, 0, WNOHANG | __WALL) == 0)
+	if (!r || !r->pid || !has_ended(*r))
 		return 0;
 	int e = start_helper(*r);
 	return e ? -e : 1;
@@ -629,8 +646,7 @@ void ubd_relay_stop()
 	if (!r || !r->pid)
 		return;
 	// Not by the lifeline: at a reboot the locks stay until the very end.
-	(void)sys::call(SYS_kill, r->pid, SIGKILL);
-	wait_for_end(r->pid);
+	end(*r);
 	r->pid = 0;
 }
 
