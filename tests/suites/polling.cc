@@ -147,6 +147,45 @@ UBD_CASE(a_hint_makes_it_no_longer)
 	CHECK(r.ok());
 }
 
+// For how long it looks, in us.
+u32 window_of(World &w)
+{
+	u32 looks = 0;
+	held(w);
+	w.queue.begin_poll();
+	for (; w.queue.poll(fake_now_ns); looks++)
+		fake_now_ns += us;
+	w.queue.end_poll();
+	CHECK(w.settle());
+	return looks;
+}
+
+// What it looked for came with what it handed over itself: the wait is over, and the
+// next completion, whenever that is, is not the end of it.
+UBD_CASE(it_hands_over_and_gets_all)
+{
+	Fixture fresh(polled());
+	const u32 wanted = window_of(*fresh);
+	Fixture f(polled());
+	World &w = *f;
+	FakeRequest &r = held(w);
+	w.queue.begin_poll();
+	FakeRequest &second = w.make(UBD_OP_WRITE, 8, 4096);
+	w.send(second, false);
+	w.engine.hints = true;
+	w.engine.hold = false;
+	w.queue.poll(fake_now_ns);
+	w.engine.hints = false;
+	CHECK(r.ok());
+	CHECK(second.ok());
+	w.queue.end_poll();
+	for (u32 i = 0; i < 5; i++) {
+		fake_now_ns += 1000000 * us;
+		CHECK(w.send_new(UBD_OP_READ, 0, 4096).ok());
+	}
+	CHECK_EQ(window_of(w), wanted);
+}
+
 // A clock that was read before the wait began.
 UBD_CASE(the_clock_may_be_older)
 {
@@ -313,6 +352,7 @@ const ubd_test_case ubd_suite_polling[] = {
 	UBD_ENTRY(the_look_ends),
 	UBD_ENTRY(then_nobody_wants_it),
 	UBD_ENTRY(a_hint_makes_it_no_longer),
+	UBD_ENTRY(it_hands_over_and_gets_all),
 	UBD_ENTRY(the_clock_may_be_older),
 	UBD_ENTRY(nothing_is_missed_at_the_end),
 	UBD_ENTRY(others_act_meanwhile),
