@@ -341,6 +341,8 @@ UBD_CASE(no_commit_outlives_the_device)
 	w.queue.go_synchronous();
 	CHECK_EQ(w.stats().commits, 2);
 	CHECK(w.queue.drained());
+	CHECK(w.send_new(UBD_OP_WRITE, 128, 4096).ok());
+	CHECK_EQ(w.stats().commits, 2);
 }
 
 } // namespace

@@ -378,7 +378,7 @@ UBD_CASE(a_queue_commits_before_it_stands)
 	for (u32 commits : each(1u, 1u)) {
 		const u64 syncs = w.engine.ops[static_cast<u8>(HostOp::sync)];
 		w.engine.hold = true;
-		w.queue.begin_commit();
+		ubd_queue_begin_commit(reinterpret_cast<ubd_queue *>(&w.queue)); // as kernel/ does it
 		CHECK(!w.queue.drained());
 		while (w.engine.with_host()) {
 			w.engine.complete(0);
