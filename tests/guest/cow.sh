@@ -863,7 +863,7 @@ test_snapshot_reflink() {
 		cmp /dev/ubda $work/want.img
 		touch $work/up
 		until_file $work/go
-		"$tool" model /dev/ubda $work/want.img 400 8 4 1 changes
+		"$tool" model /dev/ubda $work/want.img 400 8 8 1 changes
 		unload
 		load cmdline=0 device=0r=$work/fs/a.cow
 		cmp /dev/ubda $work/before.img

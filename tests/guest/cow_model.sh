@@ -32,7 +32,7 @@ test_random_reads() {
 			load queue_depth=$depth
 			for v in 1:a 2:b 3:c padded:d; do
 				cmp /dev/ubd${v#*:} $work/${v%:*}.model
-				"$tool" model /dev/ubd${v#*:} $work/${v%:*}.model 1600 8 4 $((soak_seed + depth)) |
+				"$tool" model /dev/ubd${v#*:} $work/${v%:*}.model 1600 8 8 $((soak_seed + depth)) |
 					tee -a $work/reads
 			done
 			unload
@@ -74,7 +74,7 @@ test_random_changes() {
 		for depth in 128 1 7; do
 			load queue_depth=$depth
 			for v in 1:a 2:b 3:c padded:d; do
-				"$tool" model /dev/ubd${v#*:} $work/${v%:*}.model 1600 8 4 $((soak_seed + depth)) changes |
+				"$tool" model /dev/ubd${v#*:} $work/${v%:*}.model 1600 8 8 $((soak_seed + depth)) changes |
 					tee -a $work/changes
 			done
 			unload
@@ -109,7 +109,7 @@ test_random_errors() {
 		round() {
 			load queue_depth=$1 commit_ms=50
 			fault ubda "$2"
-			"$tool" model /dev/ubda $work/3.model 1600 8 4 $((soak_seed + $1)) changes errors | tee -a $work/changes
+			"$tool" model /dev/ubda $work/3.model 1600 8 8 $((soak_seed + $1)) changes errors | tee -a $work/changes
 			cat $stats_dir/ubda/fault
 			fault ubda off
 			cmp /dev/ubda $work/3.model

@@ -370,7 +370,7 @@ test_unload_with_delay() {
 		read_one() {
 			dd if=/dev/ubda of=$work/read bs=64k count=1 skip=64 iflag=direct status=none &
 			reader=$!
-			until grep -q 'hit 1 of' $stats_dir/ubda/fault; do
+			until grep -q 'hit [1-9]' $stats_dir/ubda/fault; do
 				sleep 0.05
 			done
 		}
@@ -419,7 +419,7 @@ test_reboot_with_delay() {
 		touch $work/second
 		fault ubda 'write delay=4000'
 		dd if=$work/new of=/dev/ubda bs=64k count=1 oflag=direct status=none &
-		until grep -q 'hit 1 of' $stats_dir/ubda/fault; do
+		until grep -q 'hit [1-9]' $stats_dir/ubda/fault; do
 			sleep 0.05
 		done
 		"$tool" power restart
