@@ -431,7 +431,13 @@ test_starved() {
 		lockdep_is_on
 		no_leaks
 	EOF
-	awk '/^starved: .*: / { if ($2 == "write" && $4 != "0" && lines != 1) print last ": " lines " lines"; last = ""; next }
+	# The first one of 7.2 is configfs's own, for what was written: it asks nobody.
+	awk '/^starved: .*: / {
+			if ($2 == "write" && $4 != "0" && lines != 1 && !(lines == 0 && last == "starved: write 1"))
+				print last ": " lines " lines"
+			last = ""
+			next
+		}
 		/^starved: / { last = $0; lines = 0; tries++ }
 		/^ubd: / && last != "" { lines++ }
 		END { if (tries < 100) print tries " tries" }' one.log >lines

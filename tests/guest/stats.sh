@@ -48,7 +48,7 @@ test_sysfs() {
 		same 'dirty, and commits' "\$(cat /sys/block/ubdb/ubd/dirty_sectors) \$(cat /sys/block/ubdb/ubd/commits)" '0 1'
 		same paths "\$(cat /sys/block/ubd[ab]/ubd/{path,backing} | xargs)" "$work/a.img $work/b.cow $work/base.img"
 		same modes "\$(cat /sys/block/ubd?/ubd/mode | xargs)" 'writeback writeback writethrough'
-		same engine "\$(cat \$dir/engine)" io_uring
+		same engine "\$(cat \$dir/engine)" $own_engine
 		# For everybody, but for the names of the host's files.
 		nobody() {
 			setpriv --reuid 65534 --regid 65534 --clear-groups "\$@" 2>&1

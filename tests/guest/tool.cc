@@ -28,6 +28,7 @@
 #include <linux/filter.h>
 #include <linux/fs.h>
 #include <linux/hdreg.h>
+#include <linux/io_uring.h>
 #include <linux/magic.h>
 #include <linux/netlink.h>
 #include <linux/reboot.h>
@@ -1676,6 +1677,10 @@ int run(int argc, char **argv)
 		return peek(argv[2], number(argv[3]));
 	if (verb == "zero" && argc == 6)
 		return make_zeros(argv[2], number(argv[3]), number(argv[4]), argv[5]);
+	if (verb == "has-io-uring" && argc == 2) {
+		io_uring_params p{};
+		return syscall(SYS_io_uring_setup, 1, &p) < 0;
+	}
 	if (verb == "vectors" && argc == 4)
 		return vectors(argv[2], number(argv[3]));
 	if (verb == "model" && argc >= 8)
