@@ -384,8 +384,8 @@ bool Queue::poll(u64 now_ns)
 		serve(Reaper::poller);
 		if (stats_.polled_completions != before)
 			return look_;
-		// Only a hint: it must not make the window begin anew, if it still runs.
-		if (look_)
+		// Only a hint: it must not make the wait begin anew, if that still goes on.
+		if (idle_since_ns_)
 			idle_since_ns_ = since;
 	}
 	return look_ && !look_is_over(now_ns);
