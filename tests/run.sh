@@ -211,10 +211,10 @@ reboot[.](reboot|busy_reboot|busy_sigkill|busy_sigterm)|werror[.](goes_on_by_its
 on_threads_full='(flush|io|discard|faults|reboot|cow|cow_model|crash|fire|power|swap|hostfile|werror|resize)[.].*'
 
 # Of the full form, with the newest kernel: all but what is about the host's programs,
-# or about kernels of its own.
+# about kernels of its own, or a comparison with the kernel's own driver.
 not_on_next='packaging[.](install.*|packages|dkms|dist|lintian|debian)|(ubd_cow|smp|timetravel|objects|docs)[.].*
 boot[.]((run_)?documented|initramfs|make_run|missing_root|programs_inside|run_command|run_status|standalone.*)
-power[.](records_smp|merge|rebase|new_file|resize)|kernels[.](newest|one_header)'
+power[.](records_smp|merge|rebase|new_file|resize)|kernels[.](newest|one_header)|build[.]module_beside'
 
 runs_on_next() {
 	[[ -n $full && ! $1 =~ ^(${not_on_next//$'\n'/|})$ ]]
