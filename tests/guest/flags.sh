@@ -216,7 +216,7 @@ test_names() {
 		same disks "$(ls -d /sys/block/ubd* | wc -l)" 7
 		unload
 	EOF
-	expect_eq 'lines of devices' "$(log_count one 'ubd: ubd[a-z]+: /')" 7
+	expect_eq 'lines of devices' "$(log_count one 'ubd: ubd[a-z]+: /.*-byte blocks')" 7
 }
 
 test_serial() {

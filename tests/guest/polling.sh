@@ -44,6 +44,7 @@ test_looking_ends() {
 
 # The host allows no thread: io_uring does all, and the log says so once.
 test_no_thread() {
+	needs_uring
 	image a.img 16M >/dev/null
 	image b.img 16M >/dev/null
 	launcher=("$tool" forbid thread=11 --)
