@@ -30,7 +30,7 @@ begin() {
 
 # run PROGRAM: false if it fails, or does not end
 run() {
-	{ timeout -s KILL "$limit" setarch -R "$out/$1" --gtest_brief=1 >"$out/run.log" 2>&1; } 2>/dev/null
+	{ timeout -s KILL "$limit" setarch -R "$out/$1" --gtest_brief=1 --gtest_fail_fast >"$out/run.log" 2>&1; } 2>/dev/null
 }
 
 # saw PROGRAM: what it complained of first
