@@ -5,8 +5,8 @@
 # small that it swaps to our other disk. In the long form a guest does the same
 # beside it, at the same time, with the kernel's own driver: how long each takes is
 # printed and never judged. What is compared is compared on the release's kernel:
-# on another one ours builds alone, in half the time. With UBD_SOAK_SECONDS ours
-# builds again until they are over.
+# on another one ours builds alone. With UBD_SOAK_SECONDS ours builds again until
+# they are over.
 . "$(dirname "$0")/lib.sh"
 
 # build_start DRIVER: a guest that runs the script `build` in a directory with the
