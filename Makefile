@@ -126,7 +126,9 @@ $(B)/ubd-cow: $(cow-objects)
 	@echo "  HOSTCXX $@"
 	@$(HOSTCXX) -o $@ $^
 
-tools: $(host-tools) $(guest-tools)
+# Beside each other, which only this makefile's call of itself does.
+tools:
+	@$(MAKE) -s $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$$(nproc)) UBD_PARALLEL=1 $(host-tools) $(guest-tools)
 
 # Manual pages as they are installed, with the release.
 man-pages := $(patsubst Documentation/man/%,$(B)/man/%.gz,$(wildcard Documentation/man/*.[1-9]))
@@ -232,4 +234,6 @@ help:
 	help FORCE
 .DELETE_ON_ERROR:
 # Our targets share one kernel build each; what runs in parallel is inside them.
+ifndef UBD_PARALLEL
 .NOTPARALLEL:
+endif

@@ -28,8 +28,9 @@ full_targets=
 only=
 build=yes
 listing=
+cpus=$(nproc)
 # Guests wait much, for what they are to wait for: one more than there are CPUs.
-jobs=$(nproc)
+jobs=$cpus
 [ "$jobs" -le 1 ] || jobs=3
 
 passed=0
@@ -149,7 +150,7 @@ unit_tests() {
 	local status=0
 	local good bad
 
-	make -s -C tests/unit check >"$log" 2>&1 || status=$?
+	make -s -j"$cpus" -C tests/unit check >"$log" 2>&1 || status=$?
 	good=$(awk '/^\[  PASSED  \] [0-9]+ test/ { n += $4 } END { print n + 0 }' "$log")
 	bad=$(awk '/^\[  FAILED  \] [0-9]+ test/ { n += $4 } END { print n + 0 }' "$log")
 	count_suite unit "$good" "$bad" "$status" $((SECONDS - start)) "$log"
@@ -429,8 +430,8 @@ main() {
 	if wanted mutants-apply; then stage mutants-apply make_test mutants-apply mutants-apply; fi
 	if wanted bench-check; then stage bench-check make_test bench-check bench-check; fi
 	if wanted unit; then stage unit unit_tests; fi
-	if wanted simulator; then stage simulator make_test simulator -C tests/sim check; fi
-	if wanted crash; then stage crash printed_test crash -C tests/crash "check${full:+-full}"; fi
+	if wanted simulator; then stage simulator make_test simulator -j"$cpus" -C tests/sim check; fi
+	if wanted crash; then stage crash printed_test crash -j"$cpus" -C tests/crash "check${full:+-full}"; fi
 	if wanted fuzz; then stage fuzz printed_test fuzz -C tests/fuzz check; fi
 	if wanted coverage; then stage coverage printed_test coverage -C tests/sim coverage; fi
 	if wanted model; then stage model make_test model -C tests/sim "model${full:+-full}"; fi
